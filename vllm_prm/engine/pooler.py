@@ -1,0 +1,179 @@
+"""StepPooler: the hidden states of one scheduled batch -> the step scores of each request that is done.
+
+The scheduler may cut a prompt into chunks anywhere, preempt a request and run it again from the start. What is
+kept between chunks is one row per step (never hidden states), written at the step's own index, so running a
+position twice writes the same row twice and nothing can shift.
+
+Rows of all requests that want the same tokens go through the head together: one gather, one small matrix
+product and one softmax per group and batch, whatever the number of requests, with no host synchronisation.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from vllm.distributed import get_tensor_model_parallel_rank
+from vllm.logger import init_logger
+from vllm.model_executor.layers.pooler import Pooler, PoolingParamsUpdate
+from vllm.utils.torch_utils import PIN_MEMORY
+
+from vllm_prm.engine.head import ScoringHead
+from vllm_prm.engine.settings import TASKS, StepSettings
+from vllm_prm.engine.vocabulary import glued_ids
+
+if TYPE_CHECKING:
+    from vllm.pooling_params import PoolingParams
+    from vllm.v1.pool.metadata import PoolingMetadata
+
+logger = init_logger(f"vllm.{__name__}")
+
+
+class Reading(NamedTuple):
+    """What is read at a step tag; requests with an equal Reading share one pass through the head."""
+
+    scoring_ids: tuple[int, ...]
+    weights: tuple[float, ...] | None  # None: every probability is returned, not their weighted sum
+    activated: bool  # softmax, or raw logits
+    flat: bool  # one row-major vector (task embed), or a matrix [steps, scoring tokens]
+
+
+@dataclass
+class _Group:
+    """Rows of one batch that share a Reading."""
+
+    rows: list[np.ndarray] = field(default_factory=list)  # indices into this batch's hidden states
+    slices: list[tuple[int, slice]] = field(default_factory=list)  # (request, its rows of the group's result)
+    size: int = 0
+
+    def add(self, request: int, rows: np.ndarray) -> None:
+        self.slices.append((request, slice(self.size, self.size + len(rows))))
+        self.rows.append(rows)
+        self.size += len(rows)
+
+
+@dataclass
+class _Partial:
+    """Steps of a request that is not done yet. values [all steps of the prompt, ...]; the first `known` are set."""
+
+    values: torch.Tensor
+    known: int = 0
+
+
+class StepPooler(Pooler):
+    """vLLM pooler that answers tasks `embed` and `token_classify` with step scores."""
+
+    def __init__(self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any) -> None:
+        super().__init__()
+        object.__setattr__(self, "head", ScoringHead(model))  # not a submodule: the model owns us, not we it
+        self.settings = settings
+        self._glued = lru_cache(maxsize=64)(lambda tag: glued_ids(tag, tokenizer) if tokenizer else ())
+        self._glued_prompts = 0
+        self._device_ids = lru_cache(maxsize=256)(lambda ids, device: torch.tensor(ids, device=device))
+
+    def get_supported_tasks(self) -> Set[Any]:
+        return set(TASKS)
+
+    def get_pooling_updates(self, task: Any) -> PoolingParamsUpdate:
+        return PoolingParamsUpdate(requires_token_ids=True)
+
+    def forward(self, hidden_states: torch.Tensor, pooling_metadata: PoolingMetadata) -> list[torch.Tensor | None]:
+        """hidden_states [scheduled tokens, hidden] of all requests in order -> per request float32 or None.
+
+        A finished request gives [steps] (embed with a recipe), [steps * tokens] (embed without) or
+        [steps, tokens] (token_classify); a prompt without step tags gives 0 steps; an unfinished one None.
+        """
+        self.head.prepare(hidden_states)
+        cursor = pooling_metadata.get_pooling_cursor()
+        scheduled = cursor.num_scheduled_tokens_cpu.tolist()
+        ends = cursor.seq_lens_cpu.tolist()
+        prompts = pooling_metadata.get_prompt_token_ids_cpu()
+
+        groups: dict[Reading, _Group] = defaultdict(_Group)
+        spans: list[tuple[int, int, int]] = []  # per request: steps before this chunk, after it, in the prompt
+        offset = 0
+        for i, params in enumerate(pooling_metadata.pooling_params):
+            tag, reading = self._wanted(params)
+            prompt, start, end = prompts[i].numpy(), ends[i] - scheduled[i], ends[i]
+            steps = np.flatnonzero(prompt == tag)
+            first, last = np.searchsorted(steps, (start, end)).tolist()
+            groups[reading].add(i, steps[first:last] + (offset - start))
+            spans.append((first, last, len(steps)))
+            offset += scheduled[i]
+            if start == 0:
+                self._warn_if_glued(tag, prompt)
+
+        outputs: list[torch.Tensor | None] = [None] * len(spans)
+        finished = cursor.is_finished().tolist()
+        for reading, group in groups.items():
+            values = self._values(hidden_states, reading, group)
+            for i, rows in group.slices:
+                chunk = values[rows]
+                if spans[i] != (0, spans[i][2], spans[i][2]) or not finished[i]:
+                    chunk = _placed(pooling_metadata.pooling_states[i], chunk, *spans[i])
+                if finished[i]:
+                    outputs[i] = chunk.flatten() if reading.flat else chunk
+        return outputs
+
+    def _wanted(self, params: PoolingParams) -> tuple[int, Reading]:
+        """The step tag and the reading of one request: its own where it names them, else the engine's."""
+        ours = self.settings
+        tag = ours.step_tag_id if params.step_tag_id is None else params.step_tag_id
+        ids = ours.scoring_ids if params.returned_token_ids is None else tuple(params.returned_token_ids)
+        activated = params.use_activation is not False
+        flat = params.task == "embed"
+        weights = ours.weights if flat and activated and ids == ours.scoring_ids else None
+        return tag, Reading(ids, weights, activated, flat)
+
+    def _values(self, hidden_states: torch.Tensor, reading: Reading, group: _Group) -> torch.Tensor:
+        """[group size] step scores with weights, else [group size, tokens] probabilities or logits; float32."""
+        device = hidden_states.device
+        if not group.size:
+            shape = (0,) if reading.weights else (0, len(reading.scoring_ids))
+            return torch.empty(shape, device=device)
+        index = torch.from_numpy(np.concatenate(group.rows))
+        if PIN_MEMORY:
+            index = index.pin_memory()
+        hidden = hidden_states.index_select(0, index.to(device, non_blocking=True))
+        values = self.head(hidden, self._device_ids(reading.scoring_ids, device)).float()
+        if reading.activated:
+            values = values.softmax(dim=-1)
+        if reading.weights is not None:
+            values = values @ self._device_ids(reading.weights, device)
+        return values
+
+    def _warn_if_glued(self, tag: int, prompt: np.ndarray) -> None:
+        """Counted, and logged at 1, 10, 100, ... prompts: a dataset with this fault must not fill the log."""
+        glued = self._glued(tag)
+        if not glued or get_tensor_model_parallel_rank() != 0 or not np.isin(prompt, glued).any():
+            return
+        self._glued_prompts += 1
+        if str(self._glued_prompts).strip("0") == "1":
+            logger.warning(
+                "A prompt contains token %s, which reads like the step tag (token %d) but is another token: the tag "
+                "is glued to the word before it, as in 'day.ки' for 'day. ки'. That step gets no score. Put a space "
+                "before the tag, or send token ids. (%d such prompts so far.)",
+                ", ".join(map(str, glued)),
+                tag,
+                self._glued_prompts,
+            )
+
+
+def _placed(state: Any, chunk: torch.Tensor, first: int, last: int, total: int) -> torch.Tensor:
+    """Write this chunk's steps first..last into the request's rows and return all of them, [total, ...]."""
+    held = getattr(state, "prm", None)
+    if held is None or first == 0:
+        held = state.prm = _Partial(chunk.new_empty((total, *chunk.shape[1:])))
+    if first > held.known:
+        raise RuntimeError(  # stops the engine: better than a score that belongs to another step
+            f"steps {held.known} to {first - 1} of a prompt were never computed: vLLM skipped their positions "
+            "although PRM requests do not read the prefix cache. Please report this with your engine flags."
+        )
+    held.values[first:last] = chunk
+    held.known = last
+    return held.values

@@ -1,0 +1,119 @@
+"""Whether an engine is a PRM, and what it reads then.
+
+Decided from vLLM's own ModelConfig alone, so that the front end (which checks requests) and every worker
+(which scores them) come to the same answer without talking to each other. Two ways make an engine a PRM, both
+on top of `runner=pooling, convert=embed`:
+
+* `hf_overrides={"prm": ...}` (what `--task embed` and `--prm` set): a recipe, as a name, file or JSON;
+* `pooler_config` with STEP pooling, `step_tag_id` and `returned_token_ids`: vLLM's own flags, no recipe.
+
+Everything else stays vLLM's own embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vllm_prm.errors import RecipeError, RequestError, UnsupportedError
+from vllm_prm.recipes import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+
+OVERRIDE = "prm"  # the key in hf_overrides that carries the recipe
+TASKS = ("embed", "token_classify")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a PRM engine reads when a request does not say otherwise.
+
+    weights: of each scoring id in the step score; None without a recipe (then all probabilities are returned).
+    """
+
+    step_tag_id: int
+    scoring_ids: tuple[int, ...]
+    weights: tuple[float, ...] | None = None
+
+
+def recipe_of(model_config: ModelConfig) -> Recipe | None:
+    """The recipe this engine was started with; None if it has none."""
+    spec = getattr(model_config.hf_config, OVERRIDE, None)
+    if spec is None:
+        return None
+    return _load_once(spec) if isinstance(spec, str) else load_recipe(spec)
+
+
+_load_once = lru_cache(maxsize=8)(load_recipe)  # asked once per request, and always the same
+
+
+def is_prm(model_config: ModelConfig) -> bool:
+    """True if this engine scores steps; False leaves everything to vLLM."""
+    if model_config.runner_type != "pooling" or model_config.convert_type != "embed":
+        return False
+    pooler = model_config.pooler_config
+    if pooler is None or pooler.task not in (None, *TASKS):
+        return False
+    return getattr(model_config.hf_config, OVERRIDE, None) is not None or pooler.tok_pooling_type == "STEP"
+
+
+def flag_settings(model_config: ModelConfig) -> StepSettings:
+    """Settings from vLLM's own pooler-config. Raises RecipeError if it does not say what to read."""
+    pooler = model_config.pooler_config
+    missing = [name for name in ("step_tag_id", "returned_token_ids") if not getattr(pooler, name)]
+    if pooler.step_tag_id == 0:
+        missing.remove("step_tag_id")
+    if missing:
+        raise RecipeError(
+            f"STEP pooling on a converted generation model needs {' and '.join(missing)} in the pooler config: "
+            "the token that ends a step and the tokens to score there, for example "
+            '{"pooling_type": "STEP", "step_tag_id": 12902, "returned_token_ids": [648, 387]}. '
+            "Or name a recipe: --prm NAME. A request may still override both."
+        )
+    try:
+        check_ids(model_config, pooler.step_tag_id, pooler.returned_token_ids)
+    except RequestError as error:
+        raise RecipeError(f"pooler config: {error}") from error
+    return StepSettings(pooler.step_tag_id, tuple(pooler.returned_token_ids))
+
+
+def check_ids(model_config: ModelConfig, step_tag_id: Any, scoring_ids: Any) -> None:
+    """Raise RequestError unless every given id is a row of the model's head. None is not checked."""
+    size = model_config.get_vocab_size()
+    if scoring_ids is not None and not scoring_ids:
+        raise RequestError(
+            "returned_token_ids is empty; give the ids of the scoring tokens, for example [648, 387], "
+            "or leave it out to use the server's"
+        )
+    for name, ids in (("step_tag_id", [step_tag_id]), ("returned_token_ids", scoring_ids or [])):
+        for id_ in ids:
+            if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int) or not 0 <= id_ < size):
+                raise RequestError(
+                    f"{name} contains {id_!r}, which is not a token of this model; expected an id from 0 to {size - 1}"
+                )
+    if scoring_ids is not None and len(set(scoring_ids)) != len(scoring_ids):
+        raise RequestError(f"returned_token_ids {list(scoring_ids)} names a token twice; give each once")
+
+
+def refuse_what_cannot_work(vllm_config: VllmConfig) -> None:
+    """Raise UnsupportedError for engine settings under which a score would be wrong or missing."""
+    model_config = vllm_config.model_config
+    reasons = []
+    if vllm_config.kv_transfer_config is not None:
+        reasons.append(
+            "a KV connector (--kv-transfer-config) hands over prompt tokens that this engine never computes, "
+            "so the steps among them would have no score; drop that flag"
+        )
+    if model_config.enable_prompt_embeds:
+        reasons.append(
+            "prompt embeddings (--enable-prompt-embeds) have no token ids, so their step tags cannot be found; "
+            "drop that flag and send text or token ids"
+        )
+    if getattr(vllm_config.cache_config, "kv_sharing_fast_prefill", False):
+        reasons.append(
+            "--kv-sharing-fast-prefill computes full hidden states for the last prompt token only; drop that flag"
+        )
+    if reasons:
+        raise UnsupportedError("this engine cannot serve a process reward model: " + "; ".join(reasons))
