@@ -12,7 +12,7 @@ In JSON:
      "step_tag": {"piece": "▁ки", "id": 12902},
      "scoring_tokens": {"good": {"piece": "▁+", "id": 648, "weight": 1.0},
                         "bad":  {"piece": "▁-", "id": 387, "weight": 0.0}},
-     "probe": {"text": "+ - ки", "ids": [648, 387, 12902]},
+     "probe": {"text": "+ - ки", "ids": [1, 648, 387, 12902]},
      "source": "where these facts come from"}
 
 `id` and `probe` are optional checks. `"base": "lets-verify"` starts from a built-in recipe and replaces what is
@@ -77,7 +77,7 @@ class ScoringToken:
 
 @dataclass(frozen=True, config=_STRICT)
 class Probe:
-    """A text and the token ids (no special tokens) that the tokenizer used in training makes of it."""
+    """A text and the token ids, BOS and the like included, that the tokenizer used in training makes of it."""
 
     text: _Text
     ids: tuple[_Id, ...]
@@ -136,7 +136,7 @@ _BUILT_IN: dict[str, dict[str, Any]] = {
             "good": {"piece": "▁+", "id": 648, "weight": 1.0},
             "bad": {"piece": "▁-", "id": 387, "weight": 0.0},
         },
-        "probe": {"text": "+ - ки", "ids": [648, 387, 12902]},
+        "probe": {"text": "+ - ки", "ids": [1, 648, 387, 12902]},
         "source": "https://huggingface.co/peiyi9979/math-shepherd-mistral-7b-prm",
         "models": ["math-shepherd-mistral-7b-prm"],
     },

@@ -59,14 +59,14 @@ def probe_complaint(recipe: Recipe, tokenizer: Any) -> str | None:
     """What to report if the tokenizer splits the recipe's probe otherwise than in training; None if it does not."""
     if recipe.probe is None:
         return None
-    found, expected = list(tokenizer.encode(recipe.probe.text, add_special_tokens=False)), list(recipe.probe.ids)
+    found, expected = list(tokenizer.encode(recipe.probe.text)), list(recipe.probe.ids)
     if found == expected:
         return None
     return (
         f"The served tokenizer splits {recipe.probe.text!r} into {found}, but recipe {recipe.name!r} expects "
         f"{expected}: texts are tokenized otherwise than in training, so scores of text prompts will be off. "
         "Send token ids made by the original tokenizer, or serve a tokenizer.json that agrees with it. (A folder "
-        "with only tokenizer.model, read by transformers 5, loses the leading space of the first word.)"
+        "with only tokenizer.model, read by transformers 5, loses BOS and the leading space of the first word.)"
     )
 
 

@@ -1,0 +1,71 @@
+"""Engines for the tests: real vLLM on the CPU, one at a time, one per test module."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).parents[1]
+TINY_PRM = str(ROOT / "examples" / "tiny-prm")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """checkpoint("mistral") -> folder of that random model; built once."""
+    import checkpoints
+
+    built: dict[str, str] = {}
+
+    def folder(name: str, called: str | None = None) -> str:
+        key = called or name
+        if key not in built:
+            path = tmp_path_factory.mktemp("checkpoints") / key
+            built[key] = checkpoints.save(path, getattr(checkpoints, name))
+        return built[key]
+
+    return folder
+
+
+@contextmanager
+def running(model: str, **options: Any) -> Iterator[Any]:
+    """An in-process engine, and nothing of it left behind."""
+    from vllm import LLM
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    defaults = {"runner": "pooling", "convert": "embed", "dtype": "float32", "max_model_len": 8192}
+    llm = None
+    try:
+        llm = LLM(model, **{**defaults, "enforce_eager": True, **options})
+        yield llm
+    finally:
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+        del llm
+        cleanup_dist_env_and_memory()
+
+
+def step_config(**more: Any) -> Any:
+    """vLLM's own pooler config for math-shepherd's tokens."""
+    from checkpoints import MINUS, PLUS, TAG
+    from vllm.config import PoolerConfig
+
+    return PoolerConfig(**{"pooling_type": "STEP", "step_tag_id": TAG, "returned_token_ids": [PLUS, MINUS], **more})
+
+
+@pytest.fixture
+def vllm_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What vLLM's loggers say; vLLM keeps them from the root logger, where pytest listens."""
+    logger = logging.getLogger("vllm")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)

@@ -1,0 +1,124 @@
+"""Recipes: what is accepted, what is refused, and that every refusal says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from vllm_prm import PRMError, Recipe, RecipeError, find_recipe, load_recipe
+from vllm_prm.recipes import recipe_names
+
+MINE = {
+    "name": "mine",
+    "step_tag": "\n\n",
+    "scoring_tokens": {"good": {"piece": "yes", "weight": 1}, "bad": {"piece": "no", "weight": 0}},
+}
+
+
+def test_math_shepherd_reads_what_its_model_card_reads():
+    recipe = load_recipe("math-shepherd")
+    assert recipe.step_tag.id == 12902
+    assert [token.id for token in recipe.scoring_tokens] == [648, 387]
+    assert recipe.weights == (1.0, 0.0)
+
+
+def test_lets_verify_counts_neutral_as_positive():
+    tokens = {"good": "g", "neutral": "n", "bad": "b"}
+    recipe = load_recipe({"base": "lets-verify", "step_tag": "t", "scoring_tokens": tokens})
+    assert [token.piece for token in recipe.scoring_tokens] == ["g", "n", "b"]
+    assert recipe.weights == (1.0, 1.0, 0.0)
+
+
+def test_lets_verify_weights_are_the_users_to_change():
+    tokens = {"good": "g", "neutral": {"piece": "n", "weight": 0.5}, "bad": "b"}
+    recipe = load_recipe({"base": "lets-verify", "step_tag": "t", "scoring_tokens": tokens})
+    assert recipe.weights == (1.0, 0.5, 0.0)
+
+
+def test_another_piece_drops_the_base_recipes_id_and_probe():
+    recipe = load_recipe({"base": "math-shepherd", "scoring_tokens": {"good": "Ġ+"}})
+    assert recipe.scoring_tokens[0].id is None
+    assert recipe.scoring_tokens[1].id == 387
+    assert recipe.probe is None
+
+
+@pytest.mark.parametrize("name", ["peiyi9979/math-shepherd-mistral-7b-prm", "./x/Math-Shepherd-Mistral-7B-PRM/"])
+def test_a_known_model_is_found_by_the_last_part_of_its_name(name):
+    assert find_recipe(name) == load_recipe("math-shepherd")
+
+
+def test_an_unknown_model_has_no_recipe():
+    assert find_recipe("mistralai/Mistral-7B-v0.1") is None
+
+
+def test_a_folder_brings_its_own_recipe(tmp_path):
+    folder = tmp_path / "math-shepherd-mistral-7b-prm"  # its own file comes before its name
+    folder.mkdir()
+    (folder / "prm.json").write_text(json.dumps(MINE), encoding="utf-8")
+    assert find_recipe(str(folder)) == load_recipe(MINE)
+    assert load_recipe(str(folder / "prm.json")) == load_recipe(str(folder)) == load_recipe(MINE)
+
+
+@pytest.mark.parametrize("name", ["math-shepherd"])
+def test_json_round_trip(name):
+    recipe = load_recipe(name)
+    assert load_recipe(recipe.to_json()) == recipe
+
+
+def test_a_recipe_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_recipe("math-shepherd").name = "other"
+
+
+def changed(**fields):
+    return json.dumps({**MINE, **fields})
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nope", "no recipe 'nope': known recipes are 'lets-verify', 'math-shepherd'; or give a JSON file"),
+        ("{", "inline recipe is not JSON: .* line 1, column 2"),
+        ("{}", "name: Field required|Missing required"),
+        (changed(sorce="x"), "sorce: Unexpected keyword argument"),
+        (changed(step_tag=3), "step_tag: .*found 3"),
+        (changed(step_tag=""), "leaves the step tag to you"),
+        (changed(step_tag={"piece": "x", "id": -1}), "step_tag.id: .*greater than or equal to 0, found -1"),
+        (changed(step_tag={"piece": "x", "id": "12"}), "step_tag.id: .*valid integer, found '12'"),
+        (changed(scoring_tokens={}), "scoring_tokens: .*at least 1 item"),
+        (changed(scoring_tokens={"good": "yes"}), "scoring_tokens.0.weight: Field required"),
+        (changed(scoring_tokens={"good": {"piece": "y", "weight": 2}}), "less than or equal to 1, found 2"),
+        (changed(scoring_tokens={"good": {"piece": "y", "weight": 0}}), "weight 0 for every scoring token"),
+        (
+            changed(scoring_tokens={"a": {"piece": "y", "weight": 1}, "b": {"piece": "y", "weight": 0}}),
+            "names a piece twice",
+        ),
+        (changed(probe={"text": "x"}), "probe.ids: Field required|probe.ids: Missing"),
+        ('{"base": "nope"}', "no recipe 'nope' to base this one on"),
+        ("lets-verify", "leaves the step tag, the 'good' token, the 'neutral' token, the 'bad' token to you"),
+    ],
+)
+def test_a_bad_recipe_says_what_to_mend(spec, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(spec)
+
+
+def test_a_recipe_error_is_caught_as_ours_and_as_a_value_error():
+    assert issubclass(RecipeError, PRMError)
+    assert issubclass(RecipeError, ValueError)
+
+
+def test_every_built_in_recipe_names_its_source():
+    for name in recipe_names():
+        try:
+            assert load_recipe(name).source.startswith("https://")
+        except RecipeError as error:  # a template that waits for the user's tokens
+            assert "to you" in str(error)
+
+
+def test_scores_are_a_weighted_sum_so_weights_line_up_with_tokens():
+    recipe = load_recipe(MINE)
+    assert isinstance(recipe, Recipe)
+    assert len(recipe.weights) == len(recipe.scoring_tokens)
