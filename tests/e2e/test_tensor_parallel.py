@@ -6,7 +6,7 @@ import os
 import random
 
 import pytest
-from checkpoints import MINUS, PLUS, TAG
+from checkpoints import PLUS, TAG
 from conftest import running, step_config
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens
 from vllm import PoolingParams

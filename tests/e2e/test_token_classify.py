@@ -18,9 +18,7 @@ def pair(checkpoint):
 
 
 def encode(llm, ids, **params):
-    (output,) = llm.encode(
-        [tokens(ids)], PoolingParams(**params), pooling_task="token_classify", use_tqdm=False
-    )
+    (output,) = llm.encode([tokens(ids)], PoolingParams(**params), pooling_task="token_classify", use_tqdm=False)
     return output.outputs.data
 
 

@@ -111,11 +111,10 @@ def test_a_recipe_error_is_caught_as_ours_and_as_a_value_error():
 
 
 def test_every_built_in_recipe_names_its_source():
+    tokens = {"good": "g", "neutral": "n", "bad": "b"}
+    given = {"lets-verify": {"step_tag": "t", "scoring_tokens": tokens}}  # a template that waits for these
     for name in recipe_names():
-        try:
-            assert load_recipe(name).source.startswith("https://")
-        except RecipeError as error:  # a template that waits for the user's tokens
-            assert "to you" in str(error)
+        assert load_recipe({"base": name, **given.get(name, {})}).source.startswith("https://")
 
 
 def test_scores_are_a_weighted_sum_so_weights_line_up_with_tokens():

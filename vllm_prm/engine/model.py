@@ -62,8 +62,8 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
                 return generation_cls.load_weights(self, weights)
             return super().load_weights(weights)
 
-    ProcessRewardModel.__name__ = embedding_cls.__name__
-    ProcessRewardModel.__qualname__ = embedding_cls.__qualname__
+    for name in ("__name__", "__qualname__", "__module__"):  # logs and errors keep naming vLLM's class
+        setattr(ProcessRewardModel, name, getattr(embedding_cls, name))
     return ProcessRewardModel
 
 
