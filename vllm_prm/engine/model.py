@@ -54,8 +54,9 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
             with _inner_models_stay_plain():
                 generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
             from vllm_prm.engine.pooler import StepPooler
+            from vllm_prm.engine.score_cache import new_score_cache
 
-            self.pooler = StepPooler(self, settings, tokenizer)
+            self.pooler = StepPooler(self, settings, tokenizer, new_score_cache(settings, vllm_config))
 
         def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
             if self._generates:

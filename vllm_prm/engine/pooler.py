@@ -1,10 +1,13 @@
 """StepPooler: the hidden states of one scheduled batch -> the step scores of each request that is done.
 
-The scheduler may cut a prompt into chunks anywhere, preempt a request and run it again from the start. What is
-kept between chunks is one row per step (never hidden states), written at the step's own index, so running a
-position twice writes the same row twice and nothing can shift.
+The scheduler may cut a prompt into chunks anywhere, preempt a request and run it again from the start, or serve its
+beginning from the prefix cache. So nothing is appended; every row is written at the place of its position, and
+running a position twice writes the same row twice. That place is the score cache, where the engine has one: the
+logits of every scheduled token go to its KV slot, and a request that is done reads its steps from there, whoever
+computed them. A request with scoring tokens of its own (or an engine without prefix caching) computes its whole
+prompt and keeps one row per step between chunks. Hidden states are never kept.
 
-Rows of all requests that want the same tokens go through the head together: one gather, one small matrix
+Rows of all such requests that want the same tokens go through the head together: one gather, one small matrix
 product and one softmax per group and batch, whatever the number of requests, with no host synchronisation.
 """
 
@@ -24,6 +27,7 @@ from vllm.model_executor.layers.pooler import Pooler, PoolingParamsUpdate
 from vllm.utils.torch_utils import PIN_MEMORY
 
 from vllm_prm.engine.head import ScoringHead
+from vllm_prm.engine.score_cache import ScoreCache
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.vocabulary import glued_ids
 
@@ -32,6 +36,11 @@ if TYPE_CHECKING:
     from vllm.v1.pool.metadata import PoolingMetadata
 
 logger = init_logger(f"vllm.{__name__}")
+
+
+# Hidden states per call of the head when every token is scored: bounds the float32 copy that vLLM's head makes of
+# them to 1024 * 16,384 * 4 bytes = 64 MiB for the widest model of vLLM 0.32.
+_ROWS_AT_ONCE = 1024
 
 
 class Reading(NamedTuple):
@@ -45,9 +54,13 @@ class Reading(NamedTuple):
 
 @dataclass
 class _Group:
-    """Rows of one batch that share a Reading."""
+    """Rows of one batch that share a Reading.
 
-    rows: list[np.ndarray] = field(default_factory=list)  # indices into this batch's hidden states
+    rows: per request, indices into this batch's hidden states; of a request that reads the score cache,
+    the positions of its steps in its prompt.
+    """
+
+    rows: list[np.ndarray] = field(default_factory=list)
     slices: list[tuple[int, slice]] = field(default_factory=list)  # (request, its rows of the group's result)
     size: int = 0
 
@@ -68,13 +81,16 @@ class _Partial:
 class StepPooler(Pooler):
     """vLLM pooler that answers tasks `embed` and `token_classify` with step scores."""
 
-    def __init__(self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any) -> None:
+    def __init__(
+        self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "head", ScoringHead(model))  # not a submodule: the model owns us, not we it
         self.settings = settings
+        self.cache = cache
         self._glued = lru_cache(maxsize=64)(lambda tag: glued_ids(tag, tokenizer) if tokenizer else ())
         self._glued_prompts = 0
-        self._device_ids = lru_cache(maxsize=256)(lambda ids, device: torch.tensor(ids, device=device))
+        self._on_device = lru_cache(maxsize=256)(lambda values, device: torch.tensor(values, device=device))
 
     def get_supported_tasks(self) -> Set[Any]:
         return set(TASKS)
@@ -89,35 +105,49 @@ class StepPooler(Pooler):
         [steps, tokens] (token_classify); a prompt without step tags gives 0 steps; an unfinished one None.
         """
         self.head.prepare(hidden_states)
+        cached = self.cache is not None and self.cache.ready
+        if cached:
+            self._write_cache(hidden_states)
         cursor = pooling_metadata.get_pooling_cursor()
         scheduled = cursor.num_scheduled_tokens_cpu.tolist()
         ends = cursor.seq_lens_cpu.tolist()
+        finished = cursor.is_finished().tolist()
         prompts = pooling_metadata.get_prompt_token_ids_cpu()
 
-        groups: dict[Reading, _Group] = defaultdict(_Group)
-        spans: list[tuple[int, int, int]] = []  # per request: steps before this chunk, after it, in the prompt
+        fresh: dict[Reading, _Group] = defaultdict(_Group)  # requests whose steps are read from this batch's rows
+        kept: dict[Reading, _Group] = defaultdict(_Group)  # finished requests whose steps are in the score cache
+        spans: dict[int, tuple[int, int, int]] = {}  # of fresh ones: steps before this chunk, after it, in all
         offset = 0
         for i, params in enumerate(pooling_metadata.pooling_params):
             tag, reading = self._wanted(params)
             prompt, start, end = prompts[i].numpy(), ends[i] - scheduled[i], ends[i]
             steps = np.flatnonzero(prompt == tag)
-            first, last = np.searchsorted(steps, (start, end)).tolist()
-            groups[reading].add(i, steps[first:last] + (offset - start))
-            spans.append((first, last, len(steps)))
+            if cached and reading.scoring_ids == self.settings.scoring_ids:
+                if finished[i]:
+                    kept[reading].add(i, steps)
+            else:
+                first, last = np.searchsorted(steps, (start, end)).tolist()
+                fresh[reading].add(i, steps[first:last] + (offset - start))
+                spans[i] = (first, last, len(steps))
             offset += scheduled[i]
-            if start == 0:
+            if finished[i]:
                 self._warn_if_glued(tag, prompt)
 
-        outputs: list[torch.Tensor | None] = [None] * len(spans)
-        finished = cursor.is_finished().tolist()
-        for reading, group in groups.items():
-            values = self._values(hidden_states, reading, group)
+        outputs: list[torch.Tensor | None] = [None] * len(finished)
+        for reading, group in kept.items():
+            values = self._values(self._read_cache(group, hidden_states.device), reading)
+            for i, rows in group.slices:
+                outputs[i] = _shaped(values[rows], reading)
+        for reading, group in fresh.items():
+            values = self._values(self._run_head(group, hidden_states, reading.scoring_ids), reading)
             for i, rows in group.slices:
                 chunk = values[rows]
-                if spans[i] != (0, spans[i][2], spans[i][2]) or not finished[i]:
+                if not finished[i] or len(chunk) != spans[i][2]:
                     chunk = _placed(pooling_metadata.pooling_states[i], chunk, *spans[i])
                 if finished[i]:
-                    outputs[i] = chunk.flatten() if reading.flat else chunk
+                    outputs[i] = _shaped(chunk, reading)
+        if self.cache is not None:
+            self.cache.slots = None  # of this batch only: a stale slot would put a score in another prompt's place
         return outputs
 
     def _wanted(self, params: PoolingParams) -> tuple[int, Reading]:
@@ -130,21 +160,35 @@ class StepPooler(Pooler):
         weights = ours.weights if flat and activated and ids == ours.scoring_ids else None
         return tag, Reading(ids, weights, activated, flat)
 
-    def _values(self, hidden_states: torch.Tensor, reading: Reading, group: _Group) -> torch.Tensor:
-        """[group size] step scores with weights, else [group size, tokens] probabilities or logits; float32."""
+    def _write_cache(self, hidden_states: torch.Tensor) -> None:
+        """The engine's scoring logits of every scheduled token, to the token's own slot."""
+        assert self.cache is not None
+        ids = self._on_device(self.settings.scoring_ids, hidden_states.device)
+        logits = [self.head(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
+        self.cache.write(torch.cat(logits))
+
+    def _read_cache(self, group: _Group, device: torch.device) -> torch.Tensor:
+        """[group size, tokens] logits of a group's steps."""
+        assert self.cache is not None
+        lengths = [rows.stop - rows.start for _, rows in group.slices]
+        requests = np.repeat([i for i, _ in group.slices], lengths)
+        return self.cache.read(_moved(requests, device), _moved(np.concatenate(group.rows), device))
+
+    def _run_head(self, group: _Group, hidden_states: torch.Tensor, ids: tuple[int, ...]) -> torch.Tensor:
+        """[group size, tokens] logits of a group's rows of this batch."""
         device = hidden_states.device
         if not group.size:
-            shape = (0,) if reading.weights else (0, len(reading.scoring_ids))
-            return torch.empty(shape, device=device)
-        index = torch.from_numpy(np.concatenate(group.rows))
-        if PIN_MEMORY:
-            index = index.pin_memory()
-        hidden = hidden_states.index_select(0, index.to(device, non_blocking=True))
-        values = self.head(hidden, self._device_ids(reading.scoring_ids, device)).float()
+            return torch.empty((0, len(ids)), device=device)
+        hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
+        return self.head(hidden, self._on_device(ids, device))
+
+    def _values(self, logits: torch.Tensor, reading: Reading) -> torch.Tensor:
+        """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""
+        values = logits.float()
         if reading.activated:
             values = values.softmax(dim=-1)
         if reading.weights is not None:
-            values = values @ self._device_ids(reading.weights, device)
+            values = values @ self._on_device(reading.weights, values.device)
         return values
 
     def _warn_if_glued(self, tag: int, prompt: np.ndarray) -> None:
@@ -164,6 +208,16 @@ class StepPooler(Pooler):
             )
 
 
+def _moved(index: np.ndarray, device: torch.device) -> torch.Tensor:
+    """To the device without waiting for it."""
+    tensor = torch.from_numpy(index)
+    return (tensor.pin_memory() if PIN_MEMORY else tensor).to(device, non_blocking=True)
+
+
+def _shaped(values: torch.Tensor, reading: Reading) -> torch.Tensor:
+    return values.flatten() if reading.flat else values
+
+
 def _placed(state: Any, chunk: torch.Tensor, first: int, last: int, total: int) -> torch.Tensor:
     """Write this chunk's steps first..last into the request's rows and return all of them, [total, ...]."""
     held = getattr(state, "prm", None)
@@ -172,7 +226,7 @@ def _placed(state: Any, chunk: torch.Tensor, first: int, last: int, total: int) 
     if first > held.known:
         raise RuntimeError(  # stops the engine: better than a score that belongs to another step
             f"steps {held.known} to {first - 1} of a prompt were never computed: vLLM skipped their positions "
-            "although PRM requests do not read the prefix cache. Please report this with your engine flags."
+            "although this request does not read the prefix cache. Please report this with your engine flags."
         )
     held.values[first:last] = chunk
     held.known = last

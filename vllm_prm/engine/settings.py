@@ -59,6 +59,15 @@ def is_prm(model_config: ModelConfig) -> bool:
     return getattr(model_config.hf_config, OVERRIDE, None) is not None or pooler.tok_pooling_type == "STEP"
 
 
+def keeps_scores(model_config: ModelConfig) -> bool:
+    """True if this PRM keeps the scores of cached positions, so that its requests may read vLLM's prefix cache.
+
+    They are kept as one more layer of paged KV. Recurrent states are not paged by token, so hybrid and
+    attention-free models have none, and their requests compute every token.
+    """
+    return not (model_config.is_hybrid or model_config.is_attention_free or model_config.is_encoder_decoder)
+
+
 def flag_settings(model_config: ModelConfig) -> StepSettings:
     """Settings from vLLM's own pooler-config. Raises RecipeError if it does not say what to read."""
     pooler = model_config.pooler_config
