@@ -7,5 +7,6 @@ model.py       seam: as_embedding_model, where a generation class becomes a PRM 
 settings.py    whether an engine is a PRM, and with which tag and scoring tokens
 vocabulary.py  pieces, ids and probes against the served tokenizer
 pooler.py      StepPooler: the rows of one batch -> step scores per request
+score_cache.py ScoreCache: scores that live as long as the KV blocks they belong to
 head.py        ScoringHead: columns of the model's own logits
 """
