@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("default", max_examples=1000)
+settings.register_profile("many", max_examples=100_000)
+settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 TINY_PRM = str(ROOT / "examples" / "tiny-prm")
