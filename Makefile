@@ -6,13 +6,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: setup demo test check format lock bench clean
+.PHONY: setup demo test check format lock bench sweep clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make check   ruff and mypy only"
+	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
 	@echo "make bench   throughput against plain embed and vLLM's native route (about 10 minutes)"
 
 setup: .venv/.ready
@@ -43,6 +44,10 @@ test: check
 
 bench: setup
 	$(BIN)/python benchmarks/throughput.py
+
+sweep: setup
+	$(BIN)/python -m sweep.run --again
+	$(BIN)/python -m sweep.report
 
 lock: setup
 	(head -1 requirements/cpu.txt; $(PIP) freeze --exclude-editable | grep -Eiv '^(torch|vllm|pip)( @|==)') > requirements/cpu.new

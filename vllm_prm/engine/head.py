@@ -4,11 +4,16 @@ Models differ in what they do around their output head: a norm before it, a bias
 module's weight. None of that is repeated here. The model's own `compute_logits` runs, and on its way into vLLM's
 LogitsProcessor (which every architecture calls exactly once, on one head) the head is swapped for a stand-in that
 holds only the rows of the scoring tokens. What comes out is `compute_logits(h)[:, ids]` without the other columns.
+
+That this holds for the model at hand is checked once, against its whole head. Where it does not (a quantised head,
+a model that masks tokens, a processor with a kernel of its own), the whole head runs and columns are picked from it.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,9 +28,12 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 
 logger = init_logger(f"vllm.{__name__}")
 
-# Rows of hidden states per call of the full head, when that must run: bounds its [rows, vocabulary] logits
+# Rows of hidden states per call of the whole head, when that must run: bounds its [rows, vocabulary] logits
 # to 64 * 262,144 floats = 64 MiB for the largest vocabulary of vLLM 0.32 (Gemma).
-_FULL_HEAD_ROWS = 64
+_ROWS_PER_CALL = 64
+# The check: few rows, because each costs the logits of the whole vocabulary; few columns, but from end to end of
+# the vocabulary, so that every tensor-parallel rank owns some.
+_CHECK_ROWS, _CHECK_COLUMNS = 2, 64
 _CALL = inspect.signature(LogitsProcessor.forward)
 
 
@@ -50,62 +58,117 @@ class ScoringHead:
     """Logits of chosen tokens through `model.compute_logits`.
 
     Rows are read from the live parameter on each call, so reloaded or re-tied weights are followed.
+    whole_because: why the whole head runs; None where the scoring columns do (or before `prepare`).
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
-        self._ids: torch.Tensor | None = None  # ids wanted by the call under way; None leaves the head alone
-        self._heads_seen: list[Any] | None = None  # a list while `prepare` watches
-        self._prepared = False
-        self._full = False
+        self._processors: list[LogitsProcessor] | None = None  # None until `prepare`
+        self.whole_because: str | None = None
+        _keep_adapters_off_the_head(model)
 
     def __call__(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """hidden [N, hidden], ids [K] int64 on the same device -> logits [N, K], in the dtype the head gives."""
         self.prepare(hidden)
-        if self._full:
-            return torch.cat([self._model.compute_logits(h)[:, ids] for h in hidden.split(_FULL_HEAD_ROWS)])
-        self._ids = ids
-        try:
-            return self._model.compute_logits(hidden)
-        finally:
-            self._ids = None
+        if self.whole_because is None:
+            return self._columns(hidden, ids)
+        return torch.cat([self._model.compute_logits(rows)[:, ids] for rows in hidden.split(_ROWS_PER_CALL)])
 
     def prepare(self, hidden: torch.Tensor) -> None:
-        """Find the head by watching one `compute_logits`. On first use: LoRA and loading replace modules before."""
-        if self._prepared:
+        """Check the columns against the whole head. Once, on first use: loading replaces modules before that."""
+        if self._processors is not None:
             return
-        self._prepared = True
-        for module in self._model.modules():
-            if isinstance(module, LogitsProcessor):
-                module.register_forward_pre_hook(self._swap_head, with_kwargs=True)
-        heads: list[Any] = []
-        self._heads_seen = heads
-        self._model.compute_logits(hidden[:1])
-        self._heads_seen = None
-        plain = len(heads) == 1 and isinstance(heads[0].quant_method, UnquantizedEmbeddingMethod)
-        if not plain:
-            self._full = True
+        self._processors = [module for module in self._model.modules() if isinstance(module, LogitsProcessor)]
+        # In the model's dtype: vLLM gives pooling models a float32 head, and off CUDA casts the whole weight for it.
+        wanted = [processor.head_dtype for processor in self._processors]
+        self._set_head_dtypes([None] * len(wanted))
+        self.whole_because, quantised = self._why_whole(hidden)
+        if not quantised:  # a quantised head computes in no other dtype: vLLM raises
+            self._set_head_dtypes(wanted)
+        if self.whole_because is not None:
             logger.warning(
-                "%s: the output head is %s, not one plain matrix; scoring runs the whole head at the step tags "
-                "and keeps the scoring columns. Scores are right, only slower.",
+                "%s: %s. Scoring runs the whole head at the step tags and keeps the scoring columns: scores are "
+                "right, only slower.",
                 type(self._model).__name__,
-                " + ".join(type(head.quant_method).__name__ for head in heads) or "not called through LogitsProcessor",
+                self.whole_because,
             )
 
-    def _swap_head(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        """Forward pre-hook of LogitsProcessor(lm_head, hidden_states, embedding_bias)."""
-        call = _CALL.bind(module, *args, **kwargs).arguments
-        head, bias = call["lm_head"], call.get("embedding_bias")
-        if self._ids is None:
-            if self._heads_seen is not None:
-                self._heads_seen.append(head)
-            return None
-        weight = VocabParallelEmbedding.forward(head, self._ids)
-        call.update(
-            lm_head=_StandIn(weight), embedding_bias=None if bias is None else _bias_rows(head, bias, self._ids)
-        )
-        del call["self"]
-        return (), call
+    def _set_head_dtypes(self, dtypes: list[torch.dtype | None]) -> None:
+        for processor, dtype in zip(self._processors or (), dtypes, strict=True):
+            processor.head_dtype = dtype
+
+    def _columns(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        def swap(processor: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            call = _CALL.bind(processor, *args, **kwargs).arguments
+            head, bias = call["lm_head"], call.get("embedding_bias")
+            call["lm_head"] = _StandIn(VocabParallelEmbedding.forward(head, ids))
+            call["embedding_bias"] = None if bias is None else _bias_rows(head, bias, ids)
+            del call["self"]
+            return (), call
+
+        with self._at_processor(before=swap):
+            return self._model.compute_logits(hidden)
+
+    def _why_whole(self, hidden: torch.Tensor) -> tuple[str | None, bool]:
+        """Why the whole head must run, as a clause, or None if its columns do; and whether it is quantised.
+
+        The same on every tensor-parallel rank: they see the same hidden states and the same gathered logits.
+        """
+        noise = torch.Generator().manual_seed(0)
+        rows = torch.randn(_CHECK_ROWS, hidden.shape[-1], generator=noise).to(hidden)
+        heads: list[Any] = []
+
+        def watch(processor: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+            heads.append(_CALL.bind(processor, *args, **kwargs).arguments["lm_head"])
+
+        with self._at_processor(before=watch):
+            whole = self._model.compute_logits(rows)
+        if len(heads) != 1:
+            return f"compute_logits calls vLLM's LogitsProcessor {len(heads)} times, expected once", False
+        method = heads[0].quant_method
+        if not isinstance(method, UnquantizedEmbeddingMethod):
+            return f"its output head is not a plain matrix but {type(method).__name__}", True
+
+        ids = torch.linspace(0, whole.shape[-1] - 1, _CHECK_COLUMNS, device=rows.device).long()
+        expected = whole[:, ids].float()
+        try:
+            if self._tells_tokens_apart(rows, ids, whole.shape[-1]):
+                return "it changes the logits of particular tokens after its output head", False
+            found = self._columns(rows, ids).float()
+        except Exception as error:  # noqa: BLE001 - whatever a model cannot do with a part of its head, it can with all
+            return f"its output head cannot be read in part ({type(error).__name__}: {error})", False
+        if found.shape != expected.shape:
+            return f"{list(expected.shape)} logits of the scoring tokens became {list(found.shape)}", False
+        difference, size = (found - expected).abs().max().item(), expected.abs().max().item()
+        limit = max(4 * torch.finfo(hidden.dtype).eps, 1e-4) * size
+        if not difference <= limit:  # NaN is no agreement
+            return f"the scoring columns differ from its whole head by {difference:.2g}, allowed are {limit:.2g}", False
+        return None, False
+
+    def _tells_tokens_apart(self, rows: torch.Tensor, ids: torch.Tensor, vocabulary: int) -> bool:
+        """Whether equal logits come out of the model unequal: it masks tokens, by indices that columns do not have."""
+
+        def level(processor: torch.nn.Module, args: tuple, logits: torch.Tensor) -> torch.Tensor:
+            return logits.new_ones(len(logits), vocabulary)
+
+        with self._at_processor(after=level):
+            logits = self._columns(rows, ids)
+        return not torch.equal(logits, logits[:, :1].expand_as(logits))
+
+    @contextmanager
+    def _at_processor(self, before: Callable | None = None, after: Callable | None = None) -> Iterator[None]:
+        """Hooks around LogitsProcessor(lm_head, hidden_states, embedding_bias)."""
+        handles = []
+        for processor in self._processors or ():
+            if before is not None:
+                handles.append(processor.register_forward_pre_hook(before, with_kwargs=True))
+            if after is not None:
+                handles.append(processor.register_forward_hook(after))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _bias_rows(head: Any, bias: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -116,3 +179,14 @@ def _bias_rows(head: Any, bias: torch.Tensor, ids: torch.Tensor) -> torch.Tensor
     mine = (ids >= start) & (ids < end)
     rows = bias[(ids - start).clamp(0, end - start - 1)]
     return tensor_model_parallel_all_reduce(torch.where(mine, rows, torch.zeros_like(rows)))
+
+
+def _keep_adapters_off_the_head(model: torch.nn.Module) -> None:
+    """No LoRA on the output head: vLLM applies it per request, to one row each, and we read many rows of one.
+
+    vLLM then refuses an adapter that has weights for the head when it is loaded, naming the module.
+    """
+    for module in model.modules():
+        names = getattr(module, "embedding_modules", None) or {}
+        if "output_embeddings" in names.values():
+            module.embedding_modules = {name: kind for name, kind in names.items() if kind != "output_embeddings"}

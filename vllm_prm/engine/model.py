@@ -49,7 +49,7 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
             if not self._generates:
                 super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
                 return
-            refuse_what_cannot_work(vllm_config)
+            refuse_what_cannot_work(vllm_config, generation_cls)
             settings, tokenizer = _settings(vllm_config)
             with _inner_models_stay_plain():
                 generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)

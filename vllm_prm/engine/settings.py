@@ -106,10 +106,25 @@ def check_ids(model_config: ModelConfig, step_tag_id: Any, scoring_ids: Any) -> 
         raise RequestError(f"returned_token_ids {list(scoring_ids)} names a token twice; give each once")
 
 
-def refuse_what_cannot_work(vllm_config: VllmConfig) -> None:
-    """Raise UnsupportedError for engine settings under which a score would be wrong or missing."""
+def refuse_what_cannot_work(vllm_config: VllmConfig, model_cls: type) -> None:
+    """Raise UnsupportedError for models and engine settings under which a score would be wrong or missing."""
     model_config = vllm_config.model_config
     reasons = []
+    if model_config.is_encoder_decoder:
+        reasons.append("an encoder-decoder model reads the prompt in its encoder, where no step has a next token")
+    if model_config.is_diffusion:
+        reasons.append("a diffusion model fills in many tokens at once, so a step tag has no next token to score")
+    if getattr(model_cls, "supports_realtime", False):
+        reasons.append("a realtime model takes audio and text in step with each other, not a finished prompt")
+    elif getattr(model_cls, "supports_transcription_only", False):
+        reasons.append("a model that only transcribes audio does not read reasoning steps")
+    if vllm_config.parallel_config.prefill_context_parallel_size > 1:
+        reasons.append(
+            "prefill context parallelism leaves each rank with a part of the prompt's hidden states; "
+            "drop --prefill-context-parallel-size"
+        )
+    if any("lm_head" in name for name in getattr(vllm_config.lora_config, "target_modules", None) or ()):
+        reasons.append("LoRA on the output head is not applied to scores; take lm_head out of --lora-target-modules")
     if vllm_config.kv_transfer_config is not None:
         reasons.append(
             "a KV connector (--kv-transfer-config) hands over prompt tokens that this engine never computes, "

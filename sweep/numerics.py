@@ -1,0 +1,60 @@
+"""The numbers of docs/numerics.md: step scores of vLLM against transformers, in float32 and bfloat16.
+
+`python -m sweep.numerics`, about a minute. The yardstick is always transformers in float32 on the very weights that
+the engine has (rounded to bfloat16 where the engine computes in it), so what is seen is arithmetic, not rounding of
+weights.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from sweep.run import ENVIRONMENT
+
+os.environ.update(ENVIRONMENT)
+ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "float32": ("float32", {}),
+    "bfloat16, head in float32 (default)": ("bfloat16", {}),
+    "bfloat16, head in bfloat16": ("bfloat16", {"hf_overrides": {"head_dtype": "model"}}),
+}
+
+
+def main() -> None:
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from sweep import configs, score
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": configs.VOCABULARY, "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 8}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": None}
+    config = MistralConfig(**sizes, **heads, initializer_range=0.05)
+    model = MistralForCausalLM(config).to(torch.bfloat16).float().eval()  # weights that both dtypes hold exactly
+    prompts = score.prompts()
+
+    def transformers(run: Any) -> torch.Tensor:
+        with torch.no_grad():
+            rows = [run(torch.tensor([ids])).logits[0][torch.tensor(ids) == score.TAG] for ids in prompts]
+        return torch.cat(rows)[:, list(score.SCORING)].float()
+
+    right = transformers(model)
+    print(f"logits spread over {right.std():.2f}; {len(right)} steps, {len(score.SCORING)} scoring tokens")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        configs.save_tokenizer(folder)
+        for name, (dtype, options) in ENGINES.items():
+            with score.engine(folder, dtype, {"load_format": "auto", **options}) as llm:
+                logits = torch.cat(score.encode(llm, prompts, activated=False))
+            _print(f"vLLM, {name}", logits, right)
+    _print("transformers, bfloat16", transformers(model.to(torch.bfloat16)), right)
+
+
+def _print(name: str, logits: Any, right: Any) -> None:
+    apart, scores = (logits - right).abs(), (logits.softmax(-1) - right.softmax(-1)).abs()
+    print(f"| {name} | {apart.max():.1e} | {scores.max():.1e} | {scores.mean():.1e} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Why an architecture could not be built here, and what was left out of one that was; in words, for the table."""
+
+from __future__ import annotations
+
+SPARSE = "its sparse attention is not supported on CPU"
+NO_SCAN = "vLLM has no CPU kernel for its selective scan"
+HYBRID_MLA = "its cache is aligned to blocks of 128 tokens, and vLLM's MLA in float32 on CPU takes blocks of 16"
+ATTENTION_ONLY = "with attention layers only: its linear attention needs a newer CPU or a GPU"
+V2_ONLY = "needs Model Runner V2, which is not the default on CPU, and CUDA kernels"
+
+REASONS: dict[str, str] = {
+    "DeepseekV32ForCausalLM": SPARSE,
+    "GlmMoeDsaForCausalLM": SPARSE,
+    "Glm5NextForCausalLM": SPARSE,
+    "Glm5NextForConditionalGeneration": SPARSE,
+    "MiniMaxM3SparseForCausalLM": SPARSE,
+    "MiniMaxM3SparseForConditionalGeneration": SPARSE,
+    "DeepseekV4ForCausalLM": "its attention needs weights and caches in fp8, which the sweep does not make",
+    "DeepseekV4ForConditionalGeneration": "vLLM has no implementation of it for CPU",
+    "DeepseekV41ForCausalLM": V2_ONLY,
+    "Dots3NoteForCausalLM": "its import needs flash-attention, which is for GPUs",
+    "Qwen4ExpForCausalLM": V2_ONLY,
+    "Qwen4ExpForConditionalGeneration": V2_ONLY,
+    "LongcatFlashNgramForCausalLM": V2_ONLY,
+    "LongcatFlashForCausalLM": "its expert router needs a CUDA kernel (topk_softmax)",
+    "InklingForCausalLM": V2_ONLY,
+    "InklingForConditionalGeneration": V2_ONLY,
+    "KimiLinearForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
+    "KimiK3ForConditionalGeneration": "its linear attention is written in Triton, which has no CPU backend",
+    "OlmoHybridForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
+    "Rnj1ForCausalLM": "it passes its attention an option that the CPU backend does not have (chunk_lookback)",
+    "Step1ForCausalLM": "its attention (square-root ALiBi) is not supported by the CPU backend",
+    "BailingMoeV2_5ForCausalLM": HYBRID_MLA,
+    "BailingMoeV3ForCausalLM": HYBRID_MLA,
+    "BailingMoeV3VLForConditionalGeneration": HYBRID_MLA,
+    "MambaForCausalLM": NO_SCAN,
+    "FalconMambaForCausalLM": NO_SCAN,
+    "JambaForCausalLM": "with attention layers only: vLLM has no CPU kernel for its selective scan",
+    "Qwen3NextForCausalLM": ATTENTION_ONLY,
+    "Qwen3_5ForCausalLM": ATTENTION_ONLY,
+    "Qwen3_5MoeForCausalLM": ATTENTION_ONLY,
+}
