@@ -61,7 +61,8 @@ def engine(tmp_path_factory):
     model = save(folder / "model", lambda: LlamaForCausalLM(LlamaConfig(**checkpoints._SMALL)))
     options = {
         "enable_lora": True,
-        "max_loras": 2,
+        # A slot more than adapters: vLLM's CPU kernels take slot -1, which means "no adapter", as the last slot.
+        "max_loras": 3,
         "max_lora_rank": RANK,
         "max_num_batched_tokens": 96,
         "enable_chunked_prefill": True,
