@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--model", help="a checkpoint folder instead of the random 60M Llama")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile: the engines start faster")
     parser.add_argument("--output", type=Path, help="also write the JSON document to this file")
     arguments = parser.parse_args()
 
@@ -48,7 +49,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         parameters = None if arguments.model else build_model(Path(folder))
-        with engines(arguments.model or folder, ways, max_model_len=1024) as pipes:
+        with engines(arguments.model or folder, ways, max_model_len=1024, enforce_eager=arguments.eager) as pipes:
             first = {way: replay(pipes[way], batches) for way in ways}
             difference = largest_difference(first["whole"], first["native"])
             assert difference < 1e-5, f"ours and native differ by {difference}: nothing to time"
@@ -73,6 +74,7 @@ def main() -> None:
         "benchmark": "throughput",
         "prompts": arguments.prompts,
         "parameters": parameters,
+        "eager": arguments.eager,
         "vocabulary": VOCABULARY if parameters else None,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "seconds": seconds,
