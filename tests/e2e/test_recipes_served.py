@@ -48,11 +48,13 @@ class TestMathShepherd:
         for found in encode(llm, [text, tokens(ids)]):
             assert difference(found, oracle.scores(ids)) < TOLERANCE
 
-    def test_a_request_with_other_tokens_gets_their_probabilities(self, pair):
+    @pytest.mark.parametrize("asked", [(5, PLUS, MINUS), (1, 0)])  # (1, 0) equals the recipe's weights (1.0, 0.0)
+    def test_a_request_with_other_tokens_gets_their_probabilities(self, pair, asked):
         llm, oracle = pair
         ids = prompt(random.Random(1), 3)
-        (found,) = encode(llm, [tokens(ids)], PoolingParams(returned_token_ids=[5, PLUS, MINUS]))
-        assert difference(found, oracle.probabilities(ids, TAG, (5, PLUS, MINUS)).flatten()) < TOLERANCE
+        encode(llm, [tokens(ids)])
+        (found,) = encode(llm, [tokens(ids)], PoolingParams(returned_token_ids=list(asked)))
+        assert difference(found, oracle.probabilities(ids, TAG, asked).flatten()) < TOLERANCE
 
     def test_raw_logits_of_the_scoring_tokens(self, pair):
         llm, oracle = pair

@@ -90,7 +90,10 @@ class StepPooler(Pooler):
         self.cache = cache
         self._glued = lru_cache(maxsize=64)(lambda tag: glued_ids(tag, tokenizer) if tokenizer else ())
         self._glued_prompts = 0
-        self._on_device = lru_cache(maxsize=256)(lambda values, device: torch.tensor(values, device=device))
+        # The dtype is part of the key: ids (1, 0) equal weights (1.0, 0.0) in Python, and must not share a tensor.
+        self._on_device = lru_cache(maxsize=256)(
+            lambda values, dtype, device: torch.tensor(values, dtype=dtype, device=device)
+        )
 
     def get_supported_tasks(self) -> Set[Any]:
         return set(TASKS)
@@ -163,7 +166,7 @@ class StepPooler(Pooler):
     def _write_cache(self, hidden_states: torch.Tensor) -> None:
         """The engine's scoring logits of every scheduled token, to the token's own slot."""
         assert self.cache is not None
-        ids = self._on_device(self.settings.scoring_ids, hidden_states.device)
+        ids = self._on_device(self.settings.scoring_ids, torch.int64, hidden_states.device)
         logits = [self.head(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
         self.cache.write(torch.cat(logits))
 
@@ -180,7 +183,7 @@ class StepPooler(Pooler):
         if not group.size:
             return torch.empty((0, len(ids)), device=device)
         hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
-        return self.head(hidden, self._on_device(ids, device))
+        return self.head(hidden, self._on_device(ids, torch.int64, device))
 
     def _values(self, logits: torch.Tensor, reading: Reading) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""
@@ -188,7 +191,7 @@ class StepPooler(Pooler):
         if reading.activated:
             values = values.softmax(dim=-1)
         if reading.weights is not None:
-            values = values @ self._on_device(reading.weights, values.device)
+            values = values @ self._on_device(reading.weights, torch.float32, values.device)
         return values
 
     def _warn_if_glued(self, tag: int, prompt: np.ndarray) -> None:
