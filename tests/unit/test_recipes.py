@@ -19,7 +19,7 @@ MINE = {
 
 def test_math_shepherd_reads_what_its_model_card_reads():
     recipe = load_recipe("math-shepherd")
-    assert recipe.step_tag.id == 12902
+    assert [tag.id for tag in recipe.step_tag] == [12902]
     assert [token.id for token in recipe.scoring_tokens] == [648, 387]
     assert recipe.weights == (1.0, 0.0)
 
@@ -83,10 +83,10 @@ def changed(**fields):
         ("{", "inline recipe is not JSON: .* line 1, column 2"),
         ("{}", "name: Field required|Missing required"),
         (changed(sorce="x"), "sorce: Unexpected keyword argument"),
-        (changed(step_tag=3), "step_tag: .*found 3"),
+        (changed(step_tag=3), "step_tag.0: .*found 3"),
         (changed(step_tag=""), "leaves the step tag to you"),
-        (changed(step_tag={"piece": "x", "id": -1}), "step_tag.id: .*greater than or equal to 0, found -1"),
-        (changed(step_tag={"piece": "x", "id": "12"}), "step_tag.id: .*valid integer, found '12'"),
+        (changed(step_tag={"piece": "x", "id": -1}), "step_tag.0.id.*: .*greater than or equal to 0, found -1"),
+        (changed(step_tag={"piece": "x", "id": "12"}), "step_tag.0.id.*: .*valid integer, found '12'"),
         (changed(scoring_tokens={}), "scoring_tokens: .*at least 1 item"),
         (changed(scoring_tokens={"good": "yes"}), "scoring_tokens.0.weight: Field required"),
         (changed(scoring_tokens={"good": {"piece": "y", "weight": 2}}), "less than or equal to 1, found 2"),

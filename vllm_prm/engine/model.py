@@ -92,9 +92,9 @@ def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
         if complaint := probe_complaint(recipe, tokenizer):
             logger.warning(complaint)
     logger.info(
-        "Serving a process reward model (recipe %s): step tag %d, scoring tokens %s.",
+        "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
         recipe.name if recipe else "none, from the pooler config",
-        settings.step_tag_id,
+        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))),
         list(settings.scoring_ids),
     )
     return settings, tokenizer

@@ -156,7 +156,7 @@ class StepPooler(Pooler):
     def _wanted(self, params: PoolingParams) -> tuple[int, Reading]:
         """The step tag and the reading of one request: its own where it names them, else the engine's."""
         ours = self.settings
-        tag = ours.step_tag_id if params.step_tag_id is None else params.step_tag_id
+        tag = ours.step_tags[0][0] if params.step_tag_id is None else params.step_tag_id
         ids = ours.scoring_ids if params.returned_token_ids is None else tuple(params.returned_token_ids)
         activated = params.use_activation is not False
         flat = params.task == "embed"

@@ -30,12 +30,19 @@ TASKS = ("embed", "token_classify")
 class StepSettings:
     """What a PRM engine reads when a request does not say otherwise.
 
+    step_tags: token sequences; any of them ends a step.
+    scoring_ids: rows of the output head, or columns of the model's own output (`head`).
     weights: of each scoring id in the step score; None without a recipe (then all probabilities are returned).
+    offset: position read, relative to the last token of the tag.
+    head, activation: as in `recipes.Recipe`.
     """
 
-    step_tag_id: int
+    step_tags: tuple[tuple[int, ...], ...]
     scoring_ids: tuple[int, ...]
     weights: tuple[float, ...] | None = None
+    offset: int = 0
+    head: str = "lm_head"
+    activation: str = "softmax"
 
 
 def recipe_of(model_config: ModelConfig) -> Recipe | None:
@@ -85,7 +92,7 @@ def flag_settings(model_config: ModelConfig) -> StepSettings:
         check_ids(model_config, pooler.step_tag_id, pooler.returned_token_ids)
     except RequestError as error:
         raise RecipeError(f"pooler config: {error}") from error
-    return StepSettings(pooler.step_tag_id, tuple(pooler.returned_token_ids))
+    return StepSettings(((pooler.step_tag_id,),), tuple(pooler.returned_token_ids))
 
 
 def check_ids(model_config: ModelConfig, step_tag_id: Any, scoring_ids: Any) -> None:

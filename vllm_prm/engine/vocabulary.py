@@ -21,21 +21,34 @@ _SPACE = "▁Ġ"  # how sentencepiece (▁) and byte-level BPE (Ġ) write a lead
 def recipe_settings(recipe: Recipe, tokenizer: Any, model_config: ModelConfig) -> StepSettings:
     """The recipe's pieces as ids of this vocabulary. Raises RecipeError naming piece, found and expected id."""
     vocabulary = tokenizer.get_vocab()
-    tag = _resolve(recipe, "step tag", recipe.step_tag.piece, recipe.step_tag.id, vocabulary, tokenizer)
+    tags = tuple(
+        tuple(
+            _resolve(recipe, "step tag", piece, id_, vocabulary, tokenizer)
+            for piece, id_ in zip(tag.pieces, tag.ids, strict=True)
+        )
+        for tag in recipe.step_tag
+    )
     ids = tuple(
         _resolve(recipe, f"{token.label!r} token", token.piece, token.id, vocabulary, tokenizer)
         for token in recipe.scoring_tokens
     )
     try:
-        check_ids(model_config, tag, ids)
+        for tag in tags:
+            for id_ in tag:
+                check_ids(model_config, id_, None)
+        if recipe.head == "lm_head":
+            check_ids(model_config, None, ids)
     except RequestError as error:
         raise RecipeError(f"recipe {recipe.name!r} does not fit the model: {error}") from error
-    return StepSettings(tag, ids, recipe.weights)
+    return StepSettings(tags, ids, recipe.weights, recipe.offset, recipe.head, recipe.activation)
 
 
 def _resolve(
-    recipe: Recipe, what: str, piece: str, expected: int | None, vocabulary: dict[str, int], tokenizer: Any
+    recipe: Recipe, what: str, piece: str | None, expected: int | None, vocabulary: dict[str, int], tokenizer: Any
 ) -> int:
+    if piece is None:
+        assert expected is not None  # Recipe sees to it that one of the two is there
+        return expected
     found = vocabulary.get(piece)
     if found is None:
         split = list(tokenizer.encode(piece, add_special_tokens=False))

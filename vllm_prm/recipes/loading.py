@@ -1,0 +1,115 @@
+"""Recipes from names, files, JSON and model folders.
+
+`"base": "lets-verify"` in JSON starts from a built-in recipe and replaces what is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vllm_prm.errors import RecipeError
+from vllm_prm.recipes.builtin import BUILT_IN
+from vllm_prm.recipes.types import Recipe, piece_alone
+
+RECIPE_FILE = "prm.json"  # a model folder that carries this file is a known PRM
+
+
+def recipe_names() -> list[str]:
+    return sorted(BUILT_IN)
+
+
+def load_recipe(spec: str | Mapping[str, Any]) -> Recipe:
+    """A recipe from a built-in name, the path of a JSON file, inline JSON, or a mapping.
+
+    Raises RecipeError that says what was found and what is known.
+    """
+    if isinstance(spec, Mapping):
+        return _from_dict(dict(spec))
+    text = spec.strip()
+    if text.startswith("{"):
+        return _from_dict(_parse(text, "inline recipe"))
+    if text.lower() in BUILT_IN:
+        return _from_dict({"base": text.lower()})
+    path = Path(text)
+    if path.is_dir():
+        path = path / RECIPE_FILE
+    if path.is_file():
+        return _from_dict(_parse(path.read_text(encoding="utf-8"), f"recipe file {path}"))
+    raise RecipeError(
+        f"no recipe {spec!r}: known recipes are {_listed(recipe_names())}; "
+        "or give a JSON file that exists, or inline JSON starting with '{'"
+    )
+
+
+def find_recipe(model: str) -> Recipe | None:
+    """The recipe a model brings or is known by; None if there is none.
+
+    A local folder's own `prm.json` comes first, then the last part of the name, in any case.
+    """
+    folder = Path(model)
+    if (folder / RECIPE_FILE).is_file():
+        return load_recipe(str(folder / RECIPE_FILE))
+    last = Path(model.rstrip("/")).name.lower()
+    for name, raw in BUILT_IN.items():
+        if last in (known.lower() for known in raw.get("models", ())):
+            return load_recipe(name)
+    return None
+
+
+def _parse(text: str, what: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecipeError(
+            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            'expected an object such as {"name": ..., "step_tag": ..., "scoring_tokens": ...}'
+        ) from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{what} holds a {type(raw).__name__}; expected an object")
+    return raw
+
+
+def _from_dict(raw: dict[str, Any]) -> Recipe:
+    base = raw.pop("base", None)
+    if base is not None:
+        if base not in BUILT_IN:
+            raise RecipeError(f"no recipe {base!r} to base this one on: known are {_listed(recipe_names())}")
+        raw = _merged({"name": base, **BUILT_IN[base]}, raw)
+    try:
+        return TypeAdapter(Recipe).validate_python(raw)
+    except ValidationError as error:
+        for fault in error.errors():
+            if isinstance(told := fault.get("ctx", {}).get("error"), RecipeError):
+                raise told from None  # our own sentence needs no wrapping
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}, found {fault['input']!r}"
+            for fault in error.errors()
+        )
+        raise RecipeError(f"recipe {raw.get('name', '(no name)')!r} is malformed: {faults}") from error
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`; scoring tokens are merged label by label, so that weights can be kept."""
+    merged = {**base, **over}
+    if isinstance(over.get("scoring_tokens"), Mapping):
+        tokens = dict(base["scoring_tokens"])
+        for label, raw in over["scoring_tokens"].items():
+            token, old = piece_alone(raw), dict(tokens.get(label, {}))
+            if isinstance(token, Mapping):
+                if "piece" in token:
+                    old.pop("id", None)  # another piece: the base's id is no longer what to expect
+                token = {**old, **token}
+            tokens[label] = token
+        merged["scoring_tokens"] = tokens
+        if "probe" not in over:
+            merged.pop("probe", None)  # the base's probe speaks of the base's tokens
+    return merged
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

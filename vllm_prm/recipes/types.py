@@ -1,0 +1,175 @@
+"""What a recipe is, as validated, frozen dataclasses.
+
+A recipe says which token ends a step (the step tag), at which position next to it the model is read, which
+vocabulary entries are read there (the scoring tokens) and how much each counts as "good". Tokens are named by their
+vocabulary *piece* (`▁+`), not by text: text goes through a tokenizer whose rules differ between libraries (`"+"` is
+648 or 28806 in the same Mistral vocabulary), a piece is one row of the head.
+
+In JSON:
+
+    {"name": "my-prm",
+     "step_tag": {"piece": "▁ки", "id": 12902},
+     "scoring_tokens": {"good": {"piece": "▁+", "id": 648, "weight": 1.0},
+                        "bad":  {"piece": "▁-", "id": 387, "weight": 0.0}},
+     "probe": {"text": "+ - ки", "ids": [1, 648, 387, 12902]},
+     "source": "where these facts come from"}
+
+A bare string stands for `{"piece": ...}`. An id beside a piece is a check; an id alone is taken as it is. A step tag
+whose piece (or id) is a list is a token sequence; a list of step tags means that any of them ends a step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from vllm_prm.errors import RecipeError
+
+_STRICT = ConfigDict(extra="forbid")  # a misspelt field is a mistake, not an option
+_Id = Annotated[int, Field(strict=True, ge=0)]
+_Text = Annotated[str, Field(strict=True)]
+
+Aggregation = Literal["min", "product", "mean", "last", "sum_log"]
+
+
+def piece_alone(value: Any) -> Any:
+    return {"piece": value} if isinstance(value, str) else value
+
+
+def _tags(value: Any) -> Any:
+    """One tag, or a list of alternatives, as a tuple of tags."""
+    return tuple(map(piece_alone, value)) if isinstance(value, list | tuple) else (piece_alone(value),)
+
+
+def _labelled(value: Any) -> Any:
+    """{"good": {...}} as the list of tokens that it stands for."""
+    if not isinstance(value, Mapping):
+        return value
+    return tuple(
+        {"label": label, **token} if isinstance(token := piece_alone(raw), Mapping) else raw
+        for label, raw in value.items()
+    )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StepTag:
+    """What ends a step: one token, or a sequence of tokens, by pieces, by ids, or by both.
+
+    id beside a piece: the id it must have (None: whatever the tokenizer says).
+    """
+
+    piece: _Text | tuple[_Text, ...] | None = None
+    id: _Id | tuple[_Id, ...] | None = None
+
+    @property
+    def pieces(self) -> tuple[str | None, ...]:
+        """Per token of the sequence; None where only the id is known."""
+        if self.piece is None:
+            return (None,) * len(self.ids)
+        return (self.piece,) if isinstance(self.piece, str) else self.piece
+
+    @property
+    def ids(self) -> tuple[int | None, ...]:
+        """Per token of the sequence; None where only the piece is known."""
+        if self.id is None:
+            return (None,) * (len(self.piece) if isinstance(self.piece, tuple) else 1)
+        return (self.id,) if isinstance(self.id, int) else self.id
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScoringToken:
+    """One column that is read for every step: a vocabulary entry, or a class of the model's own head.
+
+    label: what it stands for ("good", "bad", ...), for messages and for overriding it in JSON.
+    weight: how much of its probability counts towards the step score, in [0, 1].
+    """
+
+    label: _Text
+    weight: Annotated[float, Field(strict=True, ge=0, le=1)]
+    piece: _Text | None = None
+    id: _Id | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Probe:
+    """A text and the token ids, BOS and the like included, that the tokenizer used in training makes of it."""
+
+    text: _Text
+    ids: tuple[_Id, ...]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """Everything that makes a checkpoint a PRM. Validated on construction.
+
+    The step score is sum(weight_i * p_i), p the activation of the scoring tokens' logits at the position that is
+    read: the step tag's last token, plus `offset` (-1: the model is read just before the tag's last token).
+
+    head: what the logits come from. "lm_head": the model's own output head, a column per scoring token. "own": the
+        model is a reward model that vLLM runs, and its output has one column per class (scoring tokens carry class
+        indices as ids, no pieces). "value": a linear value head beside the language model, one column.
+    activation: "softmax" over the scoring tokens, or "sigmoid" of each.
+    aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
+    models: names (last part, any case) that this recipe applies to by itself.
+    """
+
+    name: Annotated[_Text, Field(min_length=1)]
+    step_tag: Annotated[tuple[StepTag, ...], BeforeValidator(_tags), Field(min_length=1)]
+    scoring_tokens: Annotated[tuple[ScoringToken, ...], BeforeValidator(_labelled), Field(min_length=1)]
+    offset: Literal[0, -1] = 0
+    head: Literal["lm_head", "own", "value"] = "lm_head"
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    aggregation: Aggregation = "min"
+    source: _Text = ""
+    probe: Probe | None = None
+    models: tuple[_Text, ...] = ()
+
+    def __post_init__(self) -> None:
+        tokens = self.scoring_tokens
+        unset = [f"the {t.label!r} token" for t in tokens if not t.piece and t.id is None]
+        if any(tag.id is None and (not tag.pieces or not all(tag.pieces)) for tag in self.step_tag):
+            unset.insert(0, "the step tag")
+        if unset:
+            raise RecipeError(
+                f"recipe {self.name!r} leaves {', '.join(unset)} to you; name each as a vocabulary piece, "
+                f"for example {_example(self.name, [t.label for t in tokens])}"
+            )
+        for tag in self.step_tag:
+            if len(tag.pieces) != len(tag.ids):
+                raise RecipeError(
+                    f"recipe {self.name!r} has a step tag of {len(tag.pieces)} pieces and {len(tag.ids)} ids, "
+                    f"{tag.piece!r} and {tag.id!r}; give one id for each piece, or leave the ids out"
+                )
+        named = [t.piece if t.piece else t.id for t in tokens]
+        if len(set(named)) != len(named):
+            raise RecipeError(f"recipe {self.name!r} names a piece twice among its scoring tokens: {named}")
+        if not any(token.weight > 0 for token in tokens):
+            raise RecipeError(
+                f"recipe {self.name!r} has weight 0 for every scoring token, so every step would score 0; "
+                "give the token that means a good step weight 1"
+            )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return tuple(token.weight for token in self.scoring_tokens)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(token.label for token in self.scoring_tokens)
+
+    def to_json(self) -> str:
+        """One line of JSON that `load_recipe` reads back to an equal recipe."""
+        raw = asdict(self)
+        raw["scoring_tokens"] = {token.pop("label"): token for token in raw["scoring_tokens"]}
+        return json.dumps(raw, ensure_ascii=False)
+
+
+def _example(name: str, labels: list[str]) -> str:
+    tokens = {label: f"▁{label}" for label in labels}
+    raw = {"base": name, "step_tag": "▁ки", "scoring_tokens": tokens}
+    return f"--prm '{json.dumps(raw, ensure_ascii=False)}'"
