@@ -1,0 +1,154 @@
+"""What scoring gives back: StepScores for one solution, Ranking for several of one question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vllm_prm.aggregate import aggregate, best_of_n
+from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.recipes.types import Recipe
+
+FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/ProcessBench
+
+
+@dataclass(frozen=True)
+class StepScores:
+    """The scores of one solution's steps.
+
+    step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1].
+    probabilities, logits: [steps][columns], one column per scoring token (or class), named by `labels`. Empty where
+        only step scores were asked for.
+    aggregation: what `aggregate()` uses by default, the recipe's own.
+    num_prompt_tokens, num_cached_tokens: tokens of all prompts that scoring took; how many came from the prefix cache.
+    """
+
+    step_scores: tuple[float, ...]
+    probabilities: tuple[tuple[float, ...], ...] = ()
+    logits: tuple[tuple[float, ...], ...] = ()
+    labels: tuple[str, ...] = ()
+    aggregation: str = "min"
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+
+    @classmethod
+    def from_logits(
+        cls, logits: np.ndarray, recipe: Recipe, num_prompt_tokens: int = 0, num_cached_tokens: int = 0
+    ) -> StepScores:
+        """Logits [steps, scoring tokens] -> scores by the recipe's activation and weights, in float64.
+
+        Raises RequestError for no steps, PRMError if the logits have another shape or are not finite.
+        """
+        raw = np.asarray(logits, dtype=np.float64)
+        if raw.ndim != 2 or raw.shape[1] != len(recipe.weights):
+            raise PRMError(
+                f"logits of shape {list(raw.shape)} do not fit recipe {recipe.name!r}; expected "
+                f"[steps, {len(recipe.weights)}]. Is the recipe the one the model is served with?"
+            )
+        if not len(raw):
+            raise RequestError("no step was scored; expected one step or more")
+        bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+        if bad.size:
+            raise PRMError(
+                f"the logits of step {bad[0]} (counting from 0) are not all finite: {raw[bad[0]].tolist()}; "
+                "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
+            )
+        p = _softmax(raw) if recipe.activation == "softmax" else _sigmoid(raw)
+        return cls(
+            step_scores=tuple((p @ np.asarray(recipe.weights, dtype=np.float64)).tolist()),
+            probabilities=_rows(p),
+            logits=_rows(raw),
+            labels=recipe.labels,
+            aggregation=recipe.aggregation,
+            num_prompt_tokens=num_prompt_tokens,
+            num_cached_tokens=num_cached_tokens,
+        )
+
+    def __len__(self) -> int:
+        return len(self.step_scores)
+
+    def aggregate(self, how: str | None = None) -> float:
+        """One number for the solution: see `vllm_prm.aggregate`. None: the recipe's own aggregation."""
+        return aggregate(self.step_scores, how or self.aggregation)
+
+    def first_error(self, threshold: float = FIRST_ERROR_THRESHOLD) -> int | None:
+        """Index, from 0, of the first step that scores below the threshold; None if there is none."""
+        return next((i for i, score in enumerate(self.step_scores) if score < threshold), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: every field, plus `score` (the aggregate) and `first_error`."""
+        return {**asdict(self), "score": self.aggregate(), "first_error": self.first_error()}
+
+    def __repr__(self) -> str:
+        return (
+            f"StepScores({_shown(self.step_scores)}, {self.aggregation}={self.aggregate():.4f}, "
+            f"first_error={self.first_error()})"
+            if self.step_scores
+            else "StepScores([])"
+        )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Candidate solutions of one question, compared.
+
+    order: indices of the candidates, best first; equal ones in the order given.
+    scores: the aggregate of each candidate, in the order given.
+    results: the step scores of each candidate, in the order given.
+    aggregation: what made the scores.
+    """
+
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+    results: tuple[StepScores, ...]
+    aggregation: str
+
+    @classmethod
+    def of(cls, results: Sequence[StepScores], how: str | None = None) -> Ranking:
+        """Rank by an aggregation; None: the results' own. Raises RequestError for no candidates."""
+        if not results:
+            raise RequestError("no candidates to rank; expected one solution or more")
+        how = how or results[0].aggregation
+        scores = tuple(result.aggregate(how) for result in results)
+        order = tuple(sorted(range(len(scores)), key=lambda i: -scores[i]))  # a stable sort: ties keep their order
+        return cls(order, scores, tuple(results), how)
+
+    @property
+    def best(self) -> int:
+        """Index of the best candidate."""
+        return best_of_n(self.scores)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: best, order, scores, aggregation, and per candidate what `StepScores.to_dict` gives."""
+        return {
+            "best": self.best,
+            "order": list(self.order),
+            "scores": list(self.scores),
+            "aggregation": self.aggregation,
+            "results": [result.to_dict() for result in self.results],
+        }
+
+    def __repr__(self) -> str:
+        return f"Ranking(best={self.best}, order={list(self.order)}, {self.aggregation}={_shown(self.scores)})"
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in matrix.tolist())
+
+
+def _shown(numbers: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{n:.4f}" if math.isfinite(n) else str(n) for n in numbers) + "]"

@@ -1,0 +1,144 @@
+"""Scorer: what everything that scores has in common, an engine of one's own (PRM) or a server (PRMClient)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from vllm_prm.aggregate import check_aggregation
+from vllm_prm.errors import BatchError, PRMError, RequestError
+from vllm_prm.results import Ranking, StepScores
+
+if TYPE_CHECKING:
+    from vllm_prm.recipes.types import Recipe
+    from vllm_prm.reward import RewardFunction
+
+Item = tuple[str, Sequence[str]] | Mapping[str, Any]
+OnError = Literal["raise", "return"]
+
+
+class Scorer(ABC):
+    """Scores solutions. A subclass gives `recipe` and `score_batch`; the rest follows. A context manager."""
+
+    @property
+    @abstractmethod
+    def recipe(self) -> Recipe:
+        """The recipe that solutions are scored by."""
+
+    @abstractmethod
+    def score_batch(
+        self, items: Iterable[Item], *, on_error: OnError = "raise", progress: bool = True
+    ) -> list[StepScores | PRMError]:
+        """Score many solutions. Results come in the order of the items.
+
+        items: (question, steps) pairs, or mappings with "question" and "steps".
+        on_error: "return" puts the PRMError in the place of an item that cannot be scored; "raise" raises BatchError,
+            which carries all results, after everything else has finished.
+        progress: show a progress bar.
+        """
+
+    def score(self, question: str, steps: Sequence[str]) -> StepScores:
+        """Score one solution. Raises RequestError if it cannot be scored."""
+        result = self.score_batch([(question, steps)], on_error="return", progress=False)[0]
+        if isinstance(result, PRMError):
+            raise result
+        return result
+
+    def rank(self, question: str, candidates: Sequence[Sequence[str]], aggregate: str | None = None) -> Ranking:
+        """Score several solutions of one question and put them in order, best first.
+
+        aggregate: how step scores become one number; None: the recipe's own way.
+        Raises RequestError for no candidates or an unknown aggregation, before anything is scored; BatchError if a
+        candidate cannot be scored.
+        """
+        if aggregate is not None:
+            check_aggregation(aggregate)
+        if isinstance(candidates, str) or not candidates:
+            raise RequestError(f"candidates is {candidates!r}; expected a list of solutions, each a list of steps")
+        results = self.score_batch([(question, steps) for steps in candidates], progress=False)
+        return Ranking.of([result for result in results if isinstance(result, StepScores)], aggregate)
+
+    def reward_fn(
+        self, aggregate: str | None = None, split: str | Callable[[str], Sequence[str]] | None = None
+    ) -> RewardFunction:
+        """A reward function for TRL's trainers (`GRPOTrainer(reward_funcs=prm.reward_fn())`).
+
+        aggregate: how step scores become the reward; None: the recipe's own way.
+        split: what ends a step in a completion's text, or a function from text to steps; None: as the recipe splits.
+        """
+        from vllm_prm.reward import RewardFunction
+
+        return RewardFunction(self, aggregate, split)
+
+    def close(self) -> None:
+        """Give back what the scorer holds. Calling it twice does no harm."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def checked_items(items: Iterable[Item], on_error: OnError = "raise") -> list[tuple[str, list[str]] | RequestError]:
+    """Each item as (question, steps), or as the RequestError that says what is wrong with it, naming its index.
+
+    Whether a text can be scored (an empty step, too many tokens) is for `prompts.score_plan` to say. Raises
+    RequestError if `items` is no collection of items, or `on_error` is neither "raise" nor "return".
+    """
+    if on_error not in ("raise", "return"):
+        raise RequestError(f"on_error is {on_error!r}; expected 'raise' or 'return'")
+    if isinstance(items, str | Mapping) or not isinstance(items, Iterable):
+        raise RequestError(
+            f"items is a {type(items).__name__}; expected a list of (question, steps) pairs or of mappings with "
+            "'question' and 'steps'. For one solution use score(question, steps)"
+        )
+    return [_checked(i, item) for i, item in enumerate(items)]
+
+
+def settled(results: list[StepScores | PRMError], on_error: OnError) -> list[StepScores | PRMError]:
+    """The results as they are, unless one is an error and `on_error` is "raise": then raises BatchError."""
+    if on_error == "raise" and any(isinstance(result, PRMError) for result in results):
+        raise BatchError(results)
+    return results
+
+
+def _checked(i: int, item: Any) -> tuple[str, list[str]] | RequestError:
+    if isinstance(item, Mapping):
+        missing = [name for name in ("question", "steps") if name not in item]
+        if missing:
+            return RequestError(
+                f"item {i} has no {' and no '.join(map(repr, missing))}, only {sorted(map(str, item))}; "
+                "expected a mapping with 'question' and 'steps'"
+            )
+        question, steps = item["question"], item["steps"]
+    elif isinstance(item, tuple | list) and len(item) == 2:
+        question, steps = item
+    else:
+        return RequestError(
+            f"item {i} is {_what(item)}; expected a (question, steps) pair or a mapping with 'question' and 'steps'"
+        )
+    if not isinstance(question, str):
+        return RequestError(f"item {i}: the question is {_what(question)}; expected a string")
+    if isinstance(steps, str):
+        return RequestError(
+            f"item {i}: steps is one string; expected a list of strings, one per step. "
+            "vllm_prm.prompts.split_steps(text, recipe) splits a whole solution"
+        )
+    if not isinstance(steps, Sequence):
+        return RequestError(f"item {i}: steps is {_what(steps)}; expected a list of strings, one per step")
+    for j, step in enumerate(steps):
+        if not isinstance(step, str):
+            return RequestError(f"item {i}: step {j} is {_what(step)}; expected a string")
+    return question, list(steps)
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__} ({str(value)[:50]!r})"
