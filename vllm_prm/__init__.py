@@ -1,25 +1,88 @@
-"""Serve any causal LM as a process reward model, through vLLM.
+"""Process reward models on vLLM: serve any causal LM as one, score reasoning step by step.
 
-Importing this package imports neither torch nor vLLM: vLLM finds the plugin by its entry point.
+Importing this package imports neither torch nor vLLM: vLLM finds the plugin by its entry point, and every public name
+is loaded when it is first used.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from vllm_prm.errors import PRMError, RecipeError, RequestError, UnsupportedError
-from vllm_prm.recipes import Probe, Recipe, ScoringToken, StepTag, find_recipe, load_recipe
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("vllm-prm")
+if TYPE_CHECKING:
+    from vllm_prm.aggregate import best_of_n, majority, weighted_majority
+    from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError, UnsupportedError
+    from vllm_prm.recipes import Probe, Recipe, ScoringToken, StepTag, find_recipe, load_recipe, recipe_names
+    from vllm_prm.results import Ranking, StepScores
+    from vllm_prm.scorer import Scorer
+
+    __version__: str
+
+_HOMES = {
+    "vllm_prm.aggregate": (
+        "best_of_n",
+        "majority",
+        "weighted_majority",
+    ),
+    "vllm_prm.errors": (
+        "BatchError",
+        "PRMError",
+        "RecipeError",
+        "RequestError",
+        "UnsupportedError",
+    ),
+    "vllm_prm.recipes": (
+        "Probe",
+        "Recipe",
+        "ScoringToken",
+        "StepTag",
+        "find_recipe",
+        "load_recipe",
+        "recipe_names",
+    ),
+    "vllm_prm.results": (
+        "Ranking",
+        "StepScores",
+    ),
+    "vllm_prm.scorer": ("Scorer",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BatchError",
     "PRMError",
     "Probe",
+    "Ranking",
     "Recipe",
     "RecipeError",
     "RequestError",
+    "Scorer",
     "ScoringToken",
+    "StepScores",
     "StepTag",
     "UnsupportedError",
     "__version__",
+    "best_of_n",
     "find_recipe",
     "load_recipe",
+    "majority",
+    "recipe_names",
+    "weighted_majority",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("vllm-prm")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -58,8 +58,11 @@ class StepScores:
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
         p = _softmax(raw) if recipe.activation == "softmax" else _sigmoid(raw)
+        scores = p @ np.asarray(recipe.weights, dtype=np.float64)
+        if recipe.activation == "softmax":
+            scores = np.minimum(scores, 1.0)  # a sum of probabilities may round to 1 + 2e-16
         return cls(
-            step_scores=tuple((p @ np.asarray(recipe.weights, dtype=np.float64)).tolist()),
+            step_scores=tuple(scores.tolist()),
             probabilities=_rows(p),
             logits=_rows(raw),
             labels=recipe.labels,
