@@ -30,7 +30,7 @@ SENTENCEPIECE = Path(mistral_common.__file__).parent / "data" / "tokenizer.model
 TAG, GLUED, PLUS, MINUS = 12902, 1107, 648, 387  # ▁ки, ки, ▁+, ▁- in Mistral v1
 
 # vLLM's CPU attention wants a head size of at least 32. Weights of this spread keep float32 rounding near 1e-6.
-_SMALL = {
+SMALL = {
     "vocab_size": 32000,
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -43,15 +43,15 @@ _SMALL = {
 
 
 def mistral() -> PreTrainedModel:
-    return MistralForCausalLM(MistralConfig(**_SMALL, sliding_window=None))
+    return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=None))
 
 
 def tied_llama() -> PreTrainedModel:
-    return LlamaForCausalLM(LlamaConfig(**_SMALL, tie_word_embeddings=True))
+    return LlamaForCausalLM(LlamaConfig(**SMALL, tie_word_embeddings=True))
 
 
 def soft_capped_gemma2() -> PreTrainedModel:
-    config = Gemma2Config(**_SMALL, head_dim=32, sliding_window=16384, final_logit_softcapping=1.0)
+    config = Gemma2Config(**SMALL, head_dim=32, sliding_window=16384, final_logit_softcapping=1.0)
     return Gemma2ForCausalLM(config)
 
 

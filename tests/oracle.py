@@ -19,11 +19,14 @@ class Oracle:
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         self.model.eval()
 
-    @torch.no_grad()
     def logits(self, ids: list[int], tag: int = TAG, scoring: tuple[int, ...] = (PLUS, MINUS)) -> torch.Tensor:
         """[steps, scoring tokens]"""
-        steps = [i for i, id_ in enumerate(ids) if id_ == tag]
-        rows = torch.tensor(steps, dtype=torch.long)  # transformers runs its own full head, on these rows only
+        return self.logits_at(ids, [i for i, id_ in enumerate(ids) if id_ == tag], scoring)
+
+    @torch.no_grad()
+    def logits_at(self, ids: list[int], positions: list[int], scoring: tuple[int, ...] = (PLUS, MINUS)) -> torch.Tensor:
+        """[positions, scoring tokens]"""
+        rows = torch.tensor(positions, dtype=torch.long)  # transformers runs its own full head, on these rows only
         return self.model(torch.tensor([ids]), logits_to_keep=rows).logits[0][:, list(scoring)]
 
     def probabilities(self, ids: list[int], tag: int = TAG, scoring: tuple[int, ...] = (PLUS, MINUS)) -> torch.Tensor:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vllm_prm.engine.settings import OVERRIDE
+from vllm_prm.engine.options import engine_options
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import find_recipe, load_recipe, recipe_names
 
@@ -80,4 +80,6 @@ def _apply(args: argparse.Namespace) -> None:
             ", ".join(recipe_names()),
         )
         return
-    args.hf_overrides = {**(args.hf_overrides or {}), OVERRIDE: recipe.to_json()}
+    given = {name: getattr(args, name, None) for name in ("hf_overrides", "pooler_config")}
+    for name, value in engine_options(recipe, given).items():
+        setattr(args, name, value)

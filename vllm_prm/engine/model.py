@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vllm_prm.engine.own_heads import ValueHeadWeights, add_value_head
 from vllm_prm.engine.settings import StepSettings, flag_settings, is_prm, recipe_of, refuse_what_cannot_work
+from vllm_prm.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +37,8 @@ def _inner_models_stay_plain() -> Iterator[None]:
 def as_process_reward_model(original: Callable[[type], type], cls: type) -> type:
     """`original(cls)`, vLLM's embedding model, able to be a PRM where the engine is one."""
     embedding_cls: Any = original(cls)
-    if embedding_cls is cls:  # already a pooling model: vLLM left it alone, so do we
-        return cls
+    if embedding_cls is cls:  # already a pooling model: vLLM leaves it alone
+        return _able_to_score_with_its_own_head(cls)
     generation_cls: Any = cls
 
     class ProcessRewardModel(embedding_cls):
@@ -51,21 +53,64 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
                 return
             refuse_what_cannot_work(vllm_config, generation_cls)
             settings, tokenizer = _settings(vllm_config)
+            self._has_value_head = settings.head == "value"
+            if settings.head == "own":
+                raise RecipeError(
+                    f"the recipe reads a head of the model's own, but {generation_cls.__name__} generates text and has "
+                    "none; serve the reward model that the recipe was written for, or a recipe for its lm_head"
+                )
             with _inner_models_stay_plain():
                 generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
-            from vllm_prm.engine.pooler import StepPooler
-            from vllm_prm.engine.score_cache import new_score_cache
-
-            self.pooler = StepPooler(self, settings, tokenizer, new_score_cache(settings, vllm_config))
+            if self._has_value_head:
+                add_value_head(self, vllm_config.model_config.get_hidden_size())
+            self.pooler = _new_pooler(self, settings, tokenizer, vllm_config)
 
         def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
-            if self._generates:
+            if not self._generates:
+                return super().load_weights(weights)
+            if not self._has_value_head:
                 return generation_cls.load_weights(self, weights)
-            return super().load_weights(weights)
+            split = ValueHeadWeights(self)
+            loaded = generation_cls.load_weights(self, split.others(weights))
+            return None if loaded is None else loaded | split.loaded
 
-    for name in ("__name__", "__qualname__", "__module__"):  # logs and errors keep naming vLLM's class
-        setattr(ProcessRewardModel, name, getattr(embedding_cls, name))
-    return ProcessRewardModel
+    return _named_like(embedding_cls, ProcessRewardModel)
+
+
+def _able_to_score_with_its_own_head(cls: Any) -> type:
+    """A reward model class whose instances, with a recipe that reads their own head, pool steps as every PRM does."""
+    if getattr(cls, "default_tok_pooling_type", None) != "STEP":  # its output is not a row of logits per token
+        return cls
+
+    class OwnHeadRewardModel(cls):
+        def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
+            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
+            if not is_prm(vllm_config.model_config):
+                return
+            refuse_what_cannot_work(vllm_config, cls)
+            settings, tokenizer = _settings(vllm_config)
+            if settings.head != "own":
+                raise RecipeError(
+                    f"{cls.__name__} has a head of its own, but the recipe reads its {settings.head}; "
+                    'give a recipe with "head": "own"'
+                )
+            self.pooler = _new_pooler(self, settings, tokenizer, vllm_config)
+
+    return _named_like(cls, OwnHeadRewardModel)
+
+
+def _new_pooler(model: Any, settings: StepSettings, tokenizer: Any, vllm_config: VllmConfig) -> Any:
+    from vllm_prm.engine.pooler import StepPooler
+    from vllm_prm.engine.score_cache import new_score_cache
+
+    return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))
+
+
+def _named_like(vllm_cls: type, ours: type) -> type:
+    """Logs and errors keep naming vLLM's class."""
+    for name in ("__name__", "__qualname__", "__module__"):
+        setattr(ours, name, getattr(vllm_cls, name))
+    return ours
 
 
 def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
@@ -74,7 +119,6 @@ def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
     from vllm.tokenizers import cached_tokenizer_from_config
 
     from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
-    from vllm_prm.errors import RecipeError
 
     logger = init_logger(f"vllm.{__name__}")
     model_config = vllm_config.model_config

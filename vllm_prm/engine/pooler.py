@@ -27,6 +27,8 @@ from vllm.model_executor.layers.pooler import Pooler, PoolingParamsUpdate
 from vllm.utils.torch_utils import PIN_MEMORY
 
 from vllm_prm.engine.head import ScoringHead
+from vllm_prm.engine.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.positions import Tags, asked_positions, tag_positions
 from vllm_prm.engine.score_cache import ScoreCache
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.vocabulary import glued_ids
@@ -44,11 +46,11 @@ _ROWS_AT_ONCE = 1024
 
 
 class Reading(NamedTuple):
-    """What is read at a step tag; requests with an equal Reading share one pass through the head."""
+    """What is read for a step; requests with an equal Reading share one pass through the head."""
 
     scoring_ids: tuple[int, ...]
     weights: tuple[float, ...] | None  # None: every probability is returned, not their weighted sum
-    activated: bool  # softmax, or raw logits
+    activation: str | None  # "softmax" or "sigmoid"; None: raw logits
     flat: bool  # one row-major vector (task embed), or a matrix [steps, scoring tokens]
 
 
@@ -85,7 +87,8 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        object.__setattr__(self, "head", ScoringHead(model))  # not a submodule: the model owns us, not we it
+        head = {"lm_head": ScoringHead, "own": OwnHead, "value": ValueHead}[settings.head](model)
+        object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
         self.settings = settings
         self.cache = cache
         self._glued = lru_cache(maxsize=64)(lambda tag: glued_ids(tag, tokenizer) if tokenizer else ())
@@ -120,21 +123,25 @@ class StepPooler(Pooler):
         fresh: dict[Reading, _Group] = defaultdict(_Group)  # requests whose steps are read from this batch's rows
         kept: dict[Reading, _Group] = defaultdict(_Group)  # finished requests whose steps are in the score cache
         spans: dict[int, tuple[int, int, int]] = {}  # of fresh ones: steps before this chunk, after it, in all
-        offset = 0
+        row = 0  # of hidden_states, where request i begins
         for i, params in enumerate(pooling_metadata.pooling_params):
-            tag, reading = self._wanted(params)
+            tags, offset, reading = self._wanted(params)
             prompt, start, end = prompts[i].numpy(), ends[i] - scheduled[i], ends[i]
-            steps = np.flatnonzero(prompt == tag)
+            steps = asked_positions(params.extra_kwargs)
+            if steps is None:
+                steps = tag_positions(prompt, tags, offset)
+                if finished[i]:
+                    self._warn_if_glued(tags, prompt)
+            elif len(steps) and steps[-1] >= len(prompt):  # only here is the prompt's length known
+                steps = steps[:0]
             if cached and reading.scoring_ids == self.settings.scoring_ids:
                 if finished[i]:
                     kept[reading].add(i, steps)
             else:
                 first, last = np.searchsorted(steps, (start, end)).tolist()
-                fresh[reading].add(i, steps[first:last] + (offset - start))
+                fresh[reading].add(i, steps[first:last] + (row - start))
                 spans[i] = (first, last, len(steps))
-            offset += scheduled[i]
-            if finished[i]:
-                self._warn_if_glued(tag, prompt)
+            row += scheduled[i]
 
         outputs: list[torch.Tensor | None] = [None] * len(finished)
         for reading, group in kept.items():
@@ -153,15 +160,17 @@ class StepPooler(Pooler):
             self.cache.slots = None  # of this batch only: a stale slot would put a score in another prompt's place
         return outputs
 
-    def _wanted(self, params: PoolingParams) -> tuple[int, Reading]:
-        """The step tag and the reading of one request: its own where it names them, else the engine's."""
+    def _wanted(self, params: PoolingParams) -> tuple[Tags, int, Reading]:
+        """The step tags, the offset and the reading of one request: its own where it names them, else the engine's."""
         ours = self.settings
-        tag = ours.step_tags[0][0] if params.step_tag_id is None else params.step_tag_id
+        tags, offset = ours.step_tags, ours.offset
+        if params.step_tag_id is not None:
+            tags, offset = ((params.step_tag_id,),), 0
         ids = ours.scoring_ids if params.returned_token_ids is None else tuple(params.returned_token_ids)
-        activated = params.use_activation is not False
+        activation = None if params.use_activation is False else ours.activation
         flat = params.task == "embed"
-        weights = ours.weights if flat and activated and ids == ours.scoring_ids else None
-        return tag, Reading(ids, weights, activated, flat)
+        weights = ours.weights if flat and activation and ids == ours.scoring_ids else None
+        return tags, offset, Reading(ids, weights, activation, flat)
 
     def _write_cache(self, hidden_states: torch.Tensor) -> None:
         """The engine's scoring logits of every scheduled token, to the token's own slot."""
@@ -188,25 +197,25 @@ class StepPooler(Pooler):
     def _values(self, logits: torch.Tensor, reading: Reading) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""
         values = logits.float()
-        if reading.activated:
-            values = values.softmax(dim=-1)
+        if reading.activation is not None:
+            values = values.softmax(dim=-1) if reading.activation == "softmax" else values.sigmoid()
         if reading.weights is not None:
             values = values @ self._on_device(reading.weights, torch.float32, values.device)
         return values
 
-    def _warn_if_glued(self, tag: int, prompt: np.ndarray) -> None:
+    def _warn_if_glued(self, tags: Tags, prompt: np.ndarray) -> None:
         """Counted, and logged at 1, 10, 100, ... prompts: a dataset with this fault must not fill the log."""
-        glued = self._glued(tag)
+        glued = [id_ for tag in tags if len(tag) == 1 for id_ in self._glued(tag[0])]
         if not glued or get_tensor_model_parallel_rank() != 0 or not np.isin(prompt, glued).any():
             return
         self._glued_prompts += 1
         if str(self._glued_prompts).strip("0") == "1":
             logger.warning(
-                "A prompt contains token %s, which reads like the step tag (token %d) but is another token: the tag "
+                "A prompt contains token %s, which reads like the step tag (token %s) but is another token: the tag "
                 "is glued to the word before it, as in 'day.ки' for 'day. ки'. That step gets no score. Put a space "
                 "before the tag, or send token ids. (%d such prompts so far.)",
                 ", ".join(map(str, glued)),
-                tag,
+                ", ".join(str(tag[0]) for tag in tags if len(tag) == 1),
                 self._glued_prompts,
             )
 

@@ -9,9 +9,11 @@ request that asks for other tokens computes its whole prompt, or steps would sil
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.settings import TASKS, check_ids, is_prm, keeps_scores
+from vllm_prm.engine.positions import KEY
+from vllm_prm.engine.settings import TASKS, check_ids, is_prm, keeps_scores, recipe_of
+from vllm_prm.errors import RequestError
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
@@ -25,6 +27,13 @@ def verify(original: Callable[..., None], params: PoolingParams, model_config: M
         return
     step_tag_id, scoring_ids = params.step_tag_id, params.returned_token_ids
     check_ids(model_config, step_tag_id, scoring_ids)
+    recipe = recipe_of(model_config)
+    if scoring_ids is not None and recipe is not None and recipe.head != "lm_head":
+        raise RequestError(
+            f"returned_token_ids chooses columns of the output head, but recipe {recipe.name!r} reads a head of its "
+            "own; leave it out"
+        )
+    _check_positions((params.extra_kwargs or {}).get(KEY), step_tag_id, model_config)
     if not keeps_scores(model_config) or scoring_ids not in (None, model_config.pooler_config.returned_token_ids):
         params.skip_reading_prefix_cache = True
     elif params.skip_reading_prefix_cache is None:
@@ -35,3 +44,21 @@ def verify(original: Callable[..., None], params: PoolingParams, model_config: M
         original(params, model_config)
     finally:
         params.step_tag_id, params.returned_token_ids = step_tag_id, scoring_ids
+
+
+def _check_positions(asked: Any, step_tag_id: int | None, model_config: ModelConfig) -> None:
+    """Raise RequestError unless `asked` is None or {"positions": [ascending positions in a prompt]}."""
+    if asked is None:
+        return
+    if not isinstance(asked, dict) or set(asked) != {"positions"} or not isinstance(asked["positions"], list):
+        raise RequestError(f'extra_kwargs["{KEY}"] is {asked!r}; expected {{"positions": [ascending token positions]}}')
+    if step_tag_id is not None:
+        raise RequestError("a request names both step_tag_id and positions; positions need no tag: drop one of the two")
+    last, longest = -1, model_config.max_model_len
+    for position in asked["positions"]:
+        if isinstance(position, bool) or not isinstance(position, int) or not last < position < longest:
+            raise RequestError(
+                f"positions contains {position!r} after {last}; expected integers in ascending order, from 0 to "
+                f"{longest - 1}"
+            )
+        last = position

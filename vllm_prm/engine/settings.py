@@ -63,7 +63,15 @@ def is_prm(model_config: ModelConfig) -> bool:
     pooler = model_config.pooler_config
     if pooler is None or pooler.task not in (None, *TASKS):
         return False
-    return getattr(model_config.hf_config, OVERRIDE, None) is not None or pooler.tok_pooling_type == "STEP"
+    if getattr(model_config.hf_config, OVERRIDE, None) is not None:
+        return True
+    # A reward model that vLLM pools by STEP itself has a head of its own, and needs no plugin unless a recipe says so.
+    return pooler.tok_pooling_type == "STEP" and not _is_pooling_model(model_config)
+
+
+def _is_pooling_model(model_config: ModelConfig) -> bool:
+    architectures = getattr(model_config.hf_config, "architectures", None) or []
+    return model_config.registry.is_pooling_model(architectures, model_config)
 
 
 def keeps_scores(model_config: ModelConfig) -> bool:
