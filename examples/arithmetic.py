@@ -15,6 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 STEP_TAG = " ки"
+PROMPT_FORMAT = {  # what `prompt` below writes, for the recipe
+    "kind": "raw",
+    "question": "{question} ",
+    "step": "Step {k}: {step}",
+    "tag": STEP_TAG,
+    "separator": "\n",
+    "strip": "none",
+}
 LARGEST = 24  # every number in a problem lies in 0..LARGEST; the tokenizer has one piece for each
 MOST_STEPS = 3
 HELD_OUT_SHARE = 10  # one question in ten, chosen by the hash of its text, is never trained on

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from arithmetic import LARGEST, MISTAKES, MOST_STEPS, Solution, is_held_out, prompt, solution
+from arithmetic import LARGEST, MISTAKES, MOST_STEPS, PROMPT_FORMAT, Solution, is_held_out, prompt, solution
 from tiny_card import write_card
 from tiny_tokenizer import BAD, GOOD, NUMBERS, TAG, build_tokenizer
 from torch import Tensor, nn
@@ -255,6 +255,7 @@ def recipe(tokenizer: PreTrainedTokenizerFast) -> dict[str, object]:
             "good": {"piece": GOOD, "id": good, "weight": 1.0},
             "bad": {"piece": BAD, "id": bad, "weight": 0.0},
         },
+        "prompt": PROMPT_FORMAT,
         "probe": {"text": probe, "ids": tokenizer(probe)["input_ids"]},
         "source": "examples/train_tiny_prm.py",
     }

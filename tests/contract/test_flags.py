@@ -82,7 +82,7 @@ def test_a_recipe_file_and_inline_json(parser, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["m", "--prm", "nope"], "no recipe 'nope': known recipes are 'lets-verify', 'math-shepherd'"),
+        (["m", "--prm", "nope"], "no recipe 'nope': known recipes are 'er-prm', "),
         (["m", "--prm", '{"name": '], "inline recipe is not JSON"),
         (["m", "--task", "classify"], "invalid choice: 'classify'"),
         (["m", "--task", "embed", "--runner", "generate"], "means --runner pooling, but --runner generate is given"),

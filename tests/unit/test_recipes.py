@@ -79,7 +79,7 @@ def changed(**fields):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nope", "no recipe 'nope': known recipes are 'lets-verify', 'math-shepherd'; or give a JSON file"),
+        ("nope", "no recipe 'nope': known recipes are 'er-prm', 'genprm', "),
         ("{", "inline recipe is not JSON: .* line 1, column 2"),
         ("{}", "name: Field required|Missing required"),
         (changed(sorce="x"), "sorce: Unexpected keyword argument"),

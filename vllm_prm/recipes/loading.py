@@ -96,6 +96,9 @@ def _from_dict(raw: dict[str, Any]) -> Recipe:
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid on `base`; scoring tokens are merged label by label, so that weights can be kept."""
     merged = {**base, **over}
+    if "step_tag" in over and "prompt" not in over and base.get("prompt"):
+        # Another tag: the prompt writes that one, at the places of the base's.
+        merged["prompt"] = {name: value for name, value in base["prompt"].items() if name != "tag"}
     if isinstance(over.get("scoring_tokens"), Mapping):
         tokens = dict(base["scoring_tokens"])
         for label, raw in over["scoring_tokens"].items():

@@ -11,11 +11,14 @@ In JSON:
      "step_tag": {"piece": "▁ки", "id": 12902},
      "scoring_tokens": {"good": {"piece": "▁+", "id": 648, "weight": 1.0},
                         "bad":  {"piece": "▁-", "id": 387, "weight": 0.0}},
+     "prompt": {"kind": "raw", "question": "{question} ", "step": "Step {k}: {step}", "separator": "\\n"},
      "probe": {"text": "+ - ки", "ids": [1, 648, 387, 12902]},
      "source": "where these facts come from"}
 
-A bare string stands for `{"piece": ...}`. An id beside a piece is a check; an id alone is taken as it is. A step tag
-whose piece (or id) is a list is a token sequence; a list of step tags means that any of them ends a step.
+`prompt` is described in `recipes.prompt`; without one, a prompt is the question, a newline, and the steps, each
+followed by the tag's text. A bare string stands for `{"piece": ...}`. An id beside a piece is a check; an id alone is
+taken as it is. A step tag whose piece (or id) is a list is a token sequence; a list of step tags means that any of
+them ends a step.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from vllm_prm.errors import RecipeError
+from vllm_prm.recipes.prompt import PromptFormat
 
 _STRICT = ConfigDict(extra="forbid")  # a misspelt field is a mistake, not an option
 _Id = Annotated[int, Field(strict=True, ge=0)]
@@ -115,6 +119,8 @@ class Recipe:
         indices as ids, no pieces). "value": a linear value head beside the language model, one column.
     activation: "softmax" over the scoring tokens, or "sigmoid" of each.
     aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
+    prompt: how (question, steps) become the prompt; None: the question, a newline, and the steps with their tags.
+    architecture: the class vLLM is to load the model as, where its config.json names one that vLLM does not know.
     models: names (last part, any case) that this recipe applies to by itself.
     """
 
@@ -125,8 +131,10 @@ class Recipe:
     head: Literal["lm_head", "own", "value"] = "lm_head"
     activation: Literal["softmax", "sigmoid"] = "softmax"
     aggregation: Aggregation = "min"
+    architecture: _Text | None = None
     source: _Text = ""
     probe: Probe | None = None
+    prompt: PromptFormat | None = None
     models: tuple[_Text, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,12 @@
+"""The known process reward models, each with the source of its facts.
+
+at_tag.py        the model's own lm_head, read at the tag that ends a step
+before_label.py  the model's own lm_head, read just before the label that the model would write
+own_head.py      a head of the checkpoint's own: classes, or one value
+"""
+
+from typing import Any
+
+from vllm_prm.recipes.builtin import at_tag, before_label, own_head
+
+BUILT_IN: dict[str, dict[str, Any]] = {**at_tag.RECIPES, **before_label.RECIPES, **own_head.RECIPES}

@@ -1,0 +1,72 @@
+"""PRMs that write their verdict as a token: they are read at the position before it."""
+
+from typing import Any
+
+_RLHFLOW: dict[str, Any] = {
+    # The assistant's header and its "+" (Llama 3's ids); the label is predicted at the header's last token. A "+" that
+    # a step holds does not follow that header.
+    "step_tag": {
+        "piece": ["<|start_header_id|>", "assistant", "<|end_header_id|>", "ĊĊ", "+"],
+        "id": [128006, 78191, 128007, 271, 10],
+    },
+    "offset": -1,
+    "scoring_tokens": {"good": {"piece": "+", "id": 10, "weight": 1.0}, "bad": {"piece": "-", "id": 12, "weight": 0.0}},
+    "aggregation": "mean",
+    "source": "https://github.com/RLHFlow/RLHF-Reward-Modeling/blob/main/math-rm/prm_evaluate.py",
+}
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "rlhflow-deepseek": {
+        **_RLHFLOW,
+        "prompt": {"kind": "turns", "question": "{question} ", "tag": "+", "split": ["\n\n"]},
+        "models": ["Llama3.1-8B-PRM-Deepseek-Data"],
+    },
+    "rlhflow-mistral": {
+        **_RLHFLOW,
+        "prompt": {"kind": "turns", "question": "{question} ", "tag": "+", "split": ["ки\n", "\n\n", "\n"]},
+        "models": ["Llama3.1-8B-PRM-Mistral-Data"],
+    },
+    "pathfinder": {
+        # Ids are not in the source: the three tokens were added to Qwen 2.5's vocabulary.
+        "step_tag": "<extra>",
+        "offset": -1,
+        "scoring_tokens": {"good": {"piece": "<+>", "weight": 1.0}, "bad": {"piece": "<->", "weight": 0.0}},
+        "prompt": {
+            "kind": "judge",
+            # Spelt as in the source's own inference ("mathemetical"); its training script spells it right.
+            "question": "You are a Math Teacher. Given a question and a student's solution, evaluate the mathemetical "
+            "correctness, logic consistency of the current step and whether it will lead to the correct final solution"
+            "\n\n Question: {question}",
+            "step": "Current Step: {step}",
+            "tag": "<extra>",
+            "separator": "\n\n",
+            "passes": [" Math reasoning: {tag}, Consistency: {tag}", ", Correctness: {tag}"],
+            "strip": "none",
+        },
+        "aggregation": "min",
+        "source": "https://github.com/declare-lab/PathFinder-PRM/tree/main/src/evaluation",
+        "models": ["PathFinder-PRM-7B"],
+    },
+    "genprm": {
+        # The judgement without the reasoning before it (the source's settings analyze and verify off): it goes on from
+        # `$\boxed`, so its first token is "{" and its second the answer.
+        "step_tag": {"piece": ["boxed", "{"], "id": [79075, 90]},
+        "scoring_tokens": {
+            "good": {"piece": "Yes", "id": 9454, "weight": 1.0},
+            "bad": {"piece": "No", "id": 2753, "weight": 0.0},
+        },
+        "prompt": {
+            "kind": "dialogue",
+            "system": "You are a math teacher. Your task is to review and critique the paragraphs in solution "
+            "directly. Output your judgement in the format of `\\boxed{Yes}` if the paragraph is correct, or "
+            "`\\boxed{No}` if the paragraph is incorrect.",
+            "question": "{question}\n",
+            "tag": "<output>\n**Judgement**: $\\boxed{",
+            "answer": "}$\n</output>\n",
+            "strip": "none",
+        },
+        "aggregation": "min",
+        "source": "https://github.com/RyanLiu112/GenPRM/tree/main/src/prm_evaluation",
+        "models": ["GenPRM-1.5B", "GenPRM-7B", "GenPRM-32B"],
+    },
+}
