@@ -1,0 +1,31 @@
+"""The field's benchmarks of process reward models.
+
+    benchmark = load_benchmark(["gsm8k.json", "math.json"])   # the format is known by its fields
+    scores = score_benchmark(benchmark, prm)                  # one entry per solution of benchmark.solutions
+    result = evaluate(benchmark, scores)                      # evaluate(benchmark, prm) does both
+    print(result.table())
+
+ProcessBench asks for the first wrong step, PRMBench for every wrong step, best-of-N for the best of many solutions.
+Results are typed, have `table()` for a terminal and `to_dict()` for JSON; percentages are 0 to 100.
+"""
+
+from vllm_prm.evaluate.bestofn import BestOfNResult, evaluate_best_of_n
+from vllm_prm.evaluate.loading import Benchmark, load_benchmark
+from vllm_prm.evaluate.prmbench import PRMBenchResult, evaluate_prmbench
+from vllm_prm.evaluate.processbench import ProcessBenchResult, best_threshold, evaluate_processbench
+from vllm_prm.evaluate.running import Result, evaluate, score_benchmark
+
+__all__ = [
+    "Benchmark",
+    "BestOfNResult",
+    "PRMBenchResult",
+    "ProcessBenchResult",
+    "Result",
+    "best_threshold",
+    "evaluate",
+    "evaluate_best_of_n",
+    "evaluate_prmbench",
+    "evaluate_processbench",
+    "load_benchmark",
+    "score_benchmark",
+]
