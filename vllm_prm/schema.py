@@ -116,26 +116,30 @@ class Solution(_Request):
 class ScoreRequest(_Request):
     """One solution (question, steps), several to one question (question, candidates), or any batch (inputs)."""
 
-    model: str | None = Field(None, description="A served model name, or a LoRA adapter's; default: the served model.")
-    question: Text | None = Field(None, description="What is solved, without any prompt format.")
-    steps: list[Text] | None = Field(None, description="The steps of one solution, in order, without step tags.")
+    model: str | None = Field(
+        default=None, description="A served model name, or a LoRA adapter's; default: the served model."
+    )
+    question: Text | None = Field(default=None, description="What is solved, without any prompt format.")
+    steps: list[Text] | None = Field(
+        default=None, description="The steps of one solution, in order, without step tags."
+    )
     candidates: Annotated[list[Annotated[list[Text], WrapValidator(_keep_faults)]], Field(min_length=1)] | None = Field(
-        None, description="Several solutions to the question, each a list of steps; the answer names the best."
+        default=None, description="Several solutions to the question, each a list of steps; the answer names the best."
     )
     inputs: Annotated[list[Annotated[Solution, WrapValidator(_keep_faults)]], Field(min_length=1)] | None = Field(
-        None, description="Solutions to different questions."
+        default=None, description="Solutions to different questions."
     )
     aggregate: Aggregation | None = Field(
-        None, description="How step scores become one score per solution; default: the recipe's."
+        default=None, description="How step scores become one score per solution; default: the recipe's."
     )
     returned: Returned = Field(
-        "scores",
+        default="scores",
         alias="return",
         description="What to give beside the step scores: the scoring tokens' probabilities, or their logits, "
         "one row per step.",
     )
     priority: Annotated[StrictInt, _PRIORITY] = Field(
-        0, description="Lower runs earlier; needs a server started with --scheduling-policy priority."
+        default=0, description="Lower runs earlier; needs a server started with --scheduling-policy priority."
     )
 
     @model_validator(mode="after")
@@ -183,8 +187,8 @@ class Score(BaseModel):
     step_scores: list[float]
     score: float = Field(description="The step scores, aggregated.")
     first_error: int | None = Field(description="0-based index of the first step that scores below 0.5; null: none.")
-    probabilities: list[list[float]] | None = Field(None, description="[steps, scoring tokens]")
-    logits: list[list[float]] | None = Field(None, description="[steps, scoring tokens], float32 values")
+    probabilities: list[list[float]] | None = Field(default=None, description="[steps, scoring tokens]")
+    logits: list[list[float]] | None = Field(default=None, description="[steps, scoring tokens], float32 values")
     num_prompt_tokens: int
     num_cached_tokens: int = Field(description="Prompt tokens that came from vLLM's prefix cache.")
 
@@ -214,7 +218,9 @@ class ScoreResponse(BaseModel):
     model: str
     aggregate: Aggregation
     data: list[Score | Failure]
-    best: int | None = Field(None, description="With candidates: the index of the best; null if none was scored.")
+    best: int | None = Field(
+        default=None, description="With candidates: the index of the best; null if none was scored."
+    )
     usage: Usage
 
 
@@ -235,8 +241,12 @@ class RewardRequest(BaseModel):
     """OpenRLHF's remote reward model request. Fields that forks of it add are ignored."""
 
     query: list[Text] = Field(min_length=1, description="Prompt and response, as one text each.")
-    prompts: list[Text] | None = Field(None, description="The prompt part of each query; the rest is split into steps.")
-    labels: list[Any] | None = Field(None, description="Not used: a process reward model needs no reference answer.")
+    prompts: list[Text] | None = Field(
+        default=None, description="The prompt part of each query; the rest is split into steps."
+    )
+    labels: list[Any] | None = Field(
+        default=None, description="Not used: a process reward model needs no reference answer."
+    )
 
     @model_validator(mode="after")
     def _same_length(self) -> RewardRequest:

@@ -1,0 +1,126 @@
+"""The wire types: what is refused, with which sentence, and what a batch keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vllm_prm.aggregate import AGGREGATIONS
+from vllm_prm.schema import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain
+
+ONE = {"question": "q", "steps": ["a", "b"]}
+
+
+def refusal(model, body):
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate(body)
+    return explain(refused.value.errors())
+
+
+def test_three_ways_to_ask():
+    assert ScoreRequest.model_validate(ONE).solutions == [Solution(**ONE)]
+    candidates = ScoreRequest.model_validate({"question": "q", "candidates": [["a"], ["b", "c"]]})
+    assert candidates.solutions == [Solution(question="q", steps=["a"]), Solution(question="q", steps=["b", "c"])]
+    assert ScoreRequest.model_validate({"inputs": [ONE, ONE]}).solutions == [Solution(**ONE)] * 2
+
+
+def test_defaults():
+    request = ScoreRequest.model_validate(ONE)
+    assert (request.model, request.aggregate, request.returned, request.priority) == (None, None, "scores", 0)
+
+
+def test_a_malformed_solution_of_a_batch_keeps_its_place():
+    inputs = [ONE, {"question": "q"}, "text", {**ONE, "stps": 1}, {"question": "q", "steps": ["a", 1]}, ONE]
+    found = ScoreRequest.model_validate({"inputs": inputs}).solutions
+    assert found == [
+        Solution(**ONE),
+        Malformed("steps: is missing", "steps"),
+        Malformed("expected a JSON object, found 'text'", None),
+        Malformed("stps: is not a field of this request; check its spelling", "stps"),
+        Malformed("steps.1: input should be a valid string, found 1", "steps.1"),
+        Solution(**ONE),
+    ]
+    found = ScoreRequest.model_validate({"question": "q", "candidates": [["a"], "b", [None]]}).solutions
+    assert [isinstance(one, Malformed) for one in found] == [False, True, True]
+
+
+@pytest.mark.parametrize("given", [(), ("steps", "inputs"), ("steps", "candidates"), ("candidates", "inputs")])
+def test_exactly_one_form(given):
+    forms = {"steps": ["a"], "candidates": [["a"]], "inputs": [ONE]}
+    message, _ = refusal(ScoreRequest, {"question": "q", **{name: forms[name] for name in given}})
+    assert message == f"give exactly one of steps, candidates and inputs; found {' and '.join(given) or 'none of them'}"
+
+
+def test_every_aggregation_is_known_and_no_other():
+    for how in AGGREGATIONS:
+        assert ScoreRequest.model_validate({**ONE, "aggregate": how}).aggregate == how
+    message, param = refusal(ScoreRequest, {**ONE, "aggregate": "max"})
+    assert all(repr(how) in message for how in AGGREGATIONS)
+    assert param == "aggregate"
+
+
+def test_messages_are_bounded():
+    message, _ = refusal(ScoreRequest, {"question": "q", "steps": [1] * 10_000})
+    assert message.endswith("; and 9995 more")
+    assert len(message) < 500
+    message, _ = refusal(ScoreRequest, {"question": ["x" * 10_000], "steps": "y" * 10_000})
+    assert len(message) < 500
+
+
+def test_text_that_cannot_be_sent_on():
+    message, param = refusal(ScoreRequest, {"question": "ab\ud800", "steps": ["a"]})
+    assert message == (
+        "question: character 2 is half of a surrogate pair, U+D800, which is no text; send both halves or none"
+    )
+    assert param == "question"
+    message, _ = refusal(ScoreRequest, {**ONE, "aggregate": "\ud800"})
+    message.encode()
+
+
+def test_reward_request():
+    request = RewardRequest.model_validate({"query": ["a"], "prompts": None, "labels": [3], "templates": "x"})
+    assert request.query == ["a"]
+    assert refusal(RewardRequest, {"query": ["a"], "prompts": []}) == (
+        "expected one prompt per query, found 0 prompts for 1 queries",
+        None,
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("qs"), inner, max_size=2),
+    max_leaves=5,
+)
+fields = st.sampled_from([*ScoreRequest.model_fields, "return", "x"])
+
+
+@given(st.dictionaries(fields, json_values | st.just(["a"]) | st.just("q"), max_size=5) | json_values)
+def test_any_json_is_taken_or_refused_in_a_sentence(body):
+    try:
+        request = ScoreRequest.model_validate(body)
+    except ValidationError as error:
+        message, _ = explain(error.errors())
+        assert message
+        assert len(message) < 2000
+        json.dumps(message, ensure_ascii=False).encode()
+    else:
+        assert request.solutions
+        for solution in request.solutions:
+            assert isinstance(solution, Malformed) or all(isinstance(step, str) for step in solution.steps)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1))
+def test_float32_values_cross_json_exactly(values):
+    entry = {
+        "index": 0, "object": "prm.score", "step_scores": values, "score": values[0], "first_error": None,
+        "logits": [values], "num_prompt_tokens": 1, "num_cached_tokens": 0,
+    }  # fmt: skip
+    usage = {"prompt_tokens": 1, "total_tokens": 1, "prompt_tokens_details": {"cached_tokens": 0}}
+    body = {"id": "prm-1", "object": "list", "created": 1, "model": "m", "aggregate": "min", "data": [entry]}
+    sent = ScoreResponse.model_validate({**body, "usage": usage}).model_dump(exclude_unset=True)
+    assert sent == {**body, "usage": usage}  # nothing added, first_error: null kept
+    assert json.loads(json.dumps(sent))["data"][0]["logits"] == [values]

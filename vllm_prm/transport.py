@@ -1,0 +1,153 @@
+"""HTTP to a server of ours: connection reuse, retries with backoff, and answers or PRMErrors, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from vllm_prm.errors import PRMError, RequestError
+
+RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
+
+_FIRST_PAUSE_S = 0.5  # doubled with every retry: 0.5, 1, 2, 4, then _LONGEST_PAUSE_S, as OpenAI's client pauses
+_LONGEST_PAUSE_S = 8.0
+_LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is down, not busy
+_KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
+_CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
+
+
+class Unreachable(PRMError):
+    """Nothing accepts connections at the server's address, after all retries."""
+
+
+class Transport:
+    """Requests to one server. Lives in one event loop.
+
+    Raises RequestError where the server says that the request is at fault, PRMError for everything else: each with
+    the server's own message, or with the address and what to do.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str | None, *, timeout: float, max_retries: int, max_concurrency: int
+    ) -> None:
+        self.url = checked_url(base_url)
+        self.timeout = timeout
+        self.max_retries = max_retries
+        key = api_key if api_key is not None else os.environ.get("VLLM_API_KEY")
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S), pool=None),
+            limits=httpx.Limits(
+                max_connections=max_concurrency,
+                max_keepalive_connections=max_concurrency,
+                keepalive_expiry=_KEEP_IDLE_S,
+            ),
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON answer to a request, tried again where that can help."""
+        for attempt in range(self.max_retries + 1):
+            last = attempt == self.max_retries
+            try:
+                answer = await self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                if last or not _worth_retrying(error):
+                    raise self._no_answer(error, attempt + 1) from error
+                await asyncio.sleep(_pause(attempt))
+                continue
+            except (TypeError, ValueError, RecursionError) as error:
+                raise RequestError(f"the request cannot be written as JSON: {error}") from error
+            if answer.status_code not in RETRIED or last:
+                return self._read(answer, path, attempt + 1)
+            pause = retry_after(answer.headers.get("Retry-After"))
+            if pause is not None and pause > _LONGEST_RETRY_AFTER_S:
+                return self._read(answer, path, attempt + 1)
+            await asyncio.sleep(_pause(attempt) if pause is None else pause)
+        raise AssertionError  # the last attempt returns or raises
+
+    def _no_answer(self, error: httpx.TransportError, attempts: int) -> PRMError:
+        if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+            return PRMError(
+                f"{self.url} did not answer within {self.timeout:g} s; the server may be busy: "
+                "lower max_concurrency, or give a longer timeout"
+            )
+        tried = "once" if attempts == 1 else f"{attempts} times"
+        kind = Unreachable if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else PRMError
+        return kind(
+            f"no answer from {self.url} (tried {tried}): {str(error) or type(error).__name__}. Is the server up and "
+            "the address right? Start one with: VLLM_PLUGINS=prm vllm serve MODEL --task embed"
+        )
+
+    def _read(self, answer: httpx.Response, path: str, attempts: int) -> Any:
+        status, where = answer.status_code, f"{self.url}{path}"
+        if status == 200:
+            try:
+                return answer.json()
+            except ValueError as error:
+                raise PRMError(f"{where} answered with something that is not JSON: {answer.text[:200]!r}") from error
+        message, kind = _told(answer)
+        if status == 401:
+            raise PRMError(f"{self.url} refused the API key: pass api_key=, or set VLLM_API_KEY, to the server's key")
+        if status == 404 and kind != "NotFoundError":  # the route is missing, not the model
+            raise PRMError(
+                f"{where} does not exist: start the server with VLLM_PLUGINS=prm, which makes vLLM add this route "
+                "(VLLM_PLUGINS=prm vllm serve MODEL --task embed). /v1/embeddings cannot stand in for it: it does "
+                "not know questions and steps"
+            )
+        if status in RETRIED:
+            tried = "once" if attempts == 1 else f"{attempts} times"
+            raise PRMError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
+        if status < 500:
+            raise RequestError(message)
+        raise PRMError(f"{where} failed with HTTP {status}: {message}")
+
+
+def checked_url(base_url: str) -> str:
+    """The server's address without a trailing slash or /v1, which OpenAI's clients want. Raises RequestError."""
+    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+        raise RequestError(f"base_url is {base_url!r}; expected an address such as http://localhost:8000")
+    return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header (RFC 9110, 10.2.3: seconds or a date); None if there is none."""
+    if not header:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if seconds == seconds else None
+
+
+def _pause(attempt: int) -> float:
+    """Seconds, with jitter: clients that failed together must not come back together."""
+    return min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
+
+
+def _worth_retrying(error: httpx.TransportError) -> bool:
+    """Scoring changes nothing, so a dropped connection may be asked again; a slow answer would only be slower."""
+    return not isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.UnsupportedProtocol)
+
+
+def _told(answer: httpx.Response) -> tuple[str, str | None]:
+    """Message and type of vLLM's error object, or what else the answer says."""
+    try:
+        error = answer.json()["error"]
+        return str(error["message"]), error.get("type")
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:500] or answer.reason_phrase, None
