@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vllm_prm.aggregate import best_of_n, majority, weighted_majority
+    from vllm_prm.client import AsyncPRMClient, PRMClient
+    from vllm_prm.engine.offline import PRM
     from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError, UnsupportedError
     from vllm_prm.recipes import Probe, Recipe, ScoringToken, StepTag, find_recipe, load_recipe, recipe_names
     from vllm_prm.results import Ranking, StepScores
@@ -24,6 +26,11 @@ _HOMES = {
         "majority",
         "weighted_majority",
     ),
+    "vllm_prm.client": (
+        "AsyncPRMClient",
+        "PRMClient",
+    ),
+    "vllm_prm.engine.offline": ("PRM",),
     "vllm_prm.errors": (
         "BatchError",
         "PRMError",
@@ -49,7 +56,10 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "PRM",
+    "AsyncPRMClient",
     "BatchError",
+    "PRMClient",
     "PRMError",
     "Probe",
     "Ranking",
