@@ -1,0 +1,224 @@
+"""The `vllm.endpoint_plugins` entry point: our HTTP routes on vLLM's API server.
+
+    POST /v1/prm/score    step scores of solutions, given as (question, steps)
+    GET  /v1/prm/recipe   what the server reads
+    POST /get_reward      the same model as OpenRLHF's remote reward model
+
+vLLM adds a plugin's routes only if VLLM_PLUGINS names it: start the server with `VLLM_PLUGINS=prm vllm serve ...`.
+The name stands for both of our plugins. Without the variable `/v1/embeddings` still gives step scores, and these
+three paths answer 404; with it set to something else, nothing of vllm-prm is loaded.
+"""
+
+# No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
+
+from argparse import Namespace
+from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers, State
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+from vllm import envs
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.serve import create_error_response
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
+from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
+from vllm.entrypoints.serve.utils.request_logger import RequestLogger
+from vllm.exceptions import VLLMNotFoundError
+
+from vllm_prm.engine.answers import rewards, scores
+from vllm_prm.engine.serving import PRMServing
+from vllm_prm.engine.settings import is_prm, recipe_of
+from vllm_prm.recipes.types import Aggregation
+from vllm_prm.schema import RecipeResponse, RewardRequest, RewardResponse, ScoreRequest, ScoreResponse, explain
+
+REWARD_PATH = "/get_reward"
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {
+        "model": ErrorResponse,
+        "description": "The request, or its only solution, cannot be scored: the message says why.",
+    },
+    401: {"description": "The server has an API key, and the request does not carry it."},
+    404: {"model": ErrorResponse, "description": "The model is not served, or the server has no recipe."},
+    503: {"model": ErrorResponse, "description": "Try again later."},
+}
+_QUESTION = "Mia has 12 apples. She buys 5. She eats 9. How many now?"
+_RIGHT, _WRONG = ["12 + 5 = 17", "17 - 9 = 8"], ["12 + 5 = 17", "17 - 9 = 7"]
+_SCORE_EXAMPLES: Any = {
+    "one solution": {"value": {"question": _QUESTION, "steps": _RIGHT}},
+    "several to one question": {"value": {"question": _QUESTION, "candidates": [_WRONG, _RIGHT]}},
+    "a batch, with probabilities": {
+        "value": {
+            "inputs": [{"question": _QUESTION, "steps": _RIGHT}],
+            "aggregate": "product",
+            "return": "probabilities",
+        }
+    },
+}
+_REWARD_EXAMPLES: Any = {
+    "OpenRLHF's": {
+        "value": {
+            "query": [f"{_QUESTION} Step 1: {_RIGHT[0]}\nStep 2: {_RIGHT[1]}"],
+            "prompts": [_QUESTION],
+            "labels": ["8"],
+        }
+    }
+}
+
+
+class _Route(APIRoute):
+    """A route that tells a malformed body in sentences, not as a Python list of faults."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except RequestValidationError as error:
+                message, param = explain(error.errors())
+                return _refusal(create_error_response(message, param=param))
+            except HTTPException as error:  # FastAPI's, for a body that JSON's parser cannot even fail on properly
+                message = f"the body is not JSON in UTF-8, or is nested too deeply: {error.__cause__ or error.detail}"
+                return _refusal(create_error_response(message))
+
+        return handler
+
+
+router = APIRouter(tags=["process reward model"], route_class=_Route, responses=_ERRORS)
+
+
+@router.post(
+    "/v1/prm/score",
+    summary="Score reasoning steps",
+    description="One score per step of each solution. In a batch (candidates or inputs) a solution that cannot be "
+    "scored gets an error in its place and the others are answered.",
+    dependencies=[Depends(validate_json_request)],
+    responses={200: {"model": ScoreResponse}},
+)
+@with_cancellation  # type: ignore[untyped-decorator]
+@load_aware_call  # type: ignore[untyped-decorator]
+async def score(
+    request: Annotated[ScoreRequest, Body(openapi_examples=_SCORE_EXAMPLES)], raw_request: Request
+) -> Response:
+    serving = _serving(raw_request)
+    caller = await serving.caller(request.model, request.priority, raw_request)
+    if isinstance(caller, ErrorResponse):
+        return _refusal(caller)
+    answer = await scores(serving, request, caller)
+    if isinstance(answer, ScoreResponse):
+        return JSONResponse(answer.model_dump(exclude_unset=True))
+    return JSONResponse({"error": answer.model_dump()}, status_code=answer.code)
+
+
+@router.get(
+    "/v1/prm/recipe",
+    summary="What this server reads",
+    description="Step tags, scoring tokens and weights, resolved against the served tokenizer; the default "
+    "aggregation; and the whole recipe, with its source.",
+    responses={200: {"model": RecipeResponse}},
+)
+async def recipe(raw_request: Request) -> Response:
+    return JSONResponse((await _serving(raw_request).describe()).model_dump())
+
+
+@router.post(
+    REWARD_PATH,
+    summary="OpenRLHF's remote reward model",
+    description="One reward per query, in the shape OpenRLHF's `--remote_rm_url` expects. With prompts, a query's "
+    "response is split into steps; without, the query's own step tags are scored. Labels are not used. "
+    "OpenRLHF sends no options, so they are part of the URL: `/get_reward?aggregate=product&on_error=0`.",
+    dependencies=[Depends(validate_json_request)],
+    responses={200: {"model": RewardResponse}},
+)
+@with_cancellation  # type: ignore[untyped-decorator]
+@load_aware_call  # type: ignore[untyped-decorator]
+async def get_reward(
+    request: Annotated[RewardRequest, Body(openapi_examples=_REWARD_EXAMPLES)],
+    raw_request: Request,
+    aggregate: Annotated[
+        Aggregation | None, Query(description="How step scores become the reward; default: the recipe's.")
+    ] = None,
+    on_error: Annotated[
+        float | None,
+        Query(
+            allow_inf_nan=False,
+            description="The reward of a query that cannot be scored (an empty response, one that is too long). "
+            "Default: such a query fails the request.",
+        ),
+    ] = None,
+) -> Response:
+    serving = _serving(raw_request)
+    caller = await serving.caller(None, 0, raw_request)
+    if isinstance(caller, ErrorResponse):
+        return _refusal(caller)
+    return JSONResponse((await rewards(serving, request, caller, aggregate, on_error)).model_dump())
+
+
+def _refusal(error: ErrorResponse) -> Response:
+    return JSONResponse(error.model_dump(), status_code=error.error.code)
+
+
+def _serving(raw_request: Request) -> PRMServing:
+    found = getattr(raw_request.app.state, "prm_serving", None)
+    if isinstance(found, PRMServing):
+        return found
+    raise VLLMNotFoundError(found or "This server has no engine, so it scores nothing.")
+
+
+class RewardKey(AuthenticationMiddleware):
+    """vLLM's API key for our path outside the ones that vLLM guards (/v1 and the like)."""
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and scope["method"] != "OPTIONS":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if path.rstrip("/") == REWARD_PATH and not self.verify_token(Headers(scope=scope)):
+                # vLLM's own answer to a wrong key
+                return JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)(
+                    scope, receive, send
+                )
+        return self.app(scope, receive, send)
+
+
+class PRMEndpoints:
+    """vLLM's EndpointPlugin. Its routes exist for every model; one that has no recipe is told so."""
+
+    name = "prm"
+    required_tasks = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        app.include_router(router)
+        args = getattr(app.state, "args", None)
+        keys = [key for key in (getattr(args, "api_key", None) or [envs.VLLM_API_KEY]) if key]  # as vLLM finds them
+        if keys:
+            app.add_middleware(RewardKey, tokens=keys)
+
+    async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
+        if engine_client is None:
+            return
+        config = engine_client.model_config
+        found = recipe_of(config) if is_prm(config) else None
+        if found is None:
+            state.prm_serving = _why_not(config)
+            return
+        logger = RequestLogger(max_log_len=args.max_log_len) if args.enable_log_requests else None
+        state.prm_serving = PRMServing(engine_client, state.openai_serving_models, found, logger)
+
+
+def _why_not(config: Any) -> str:
+    if is_prm(config):
+        return (
+            "This server scores steps by its --pooler-config, which does not say how a question and steps become a "
+            "prompt. Send whole prompts to /v1/embeddings, or start the server with a recipe: --prm RECIPE."
+        )
+    return (
+        "This server does not serve a process reward model. Start it with --task embed for a model whose recipe is "
+        "known, or with --prm RECIPE."
+    )
