@@ -14,57 +14,38 @@ if TYPE_CHECKING:
     from vllm_prm.client import AsyncPRMClient, PRMClient
     from vllm_prm.engine.offline import PRM
     from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError, UnsupportedError
+    from vllm_prm.prompts import split_steps
     from vllm_prm.recipes import Probe, Recipe, ScoringToken, StepTag, find_recipe, load_recipe, recipe_names
+    from vllm_prm.report import ReportRow, write_report
     from vllm_prm.results import Ranking, StepScores
     from vllm_prm.scorer import Scorer
 
     __version__: str
 
 _HOMES = {
-    "vllm_prm.aggregate": (
-        "best_of_n",
-        "majority",
-        "weighted_majority",
-    ),
-    "vllm_prm.client": (
-        "AsyncPRMClient",
-        "PRMClient",
-    ),
+    "vllm_prm.aggregate": ("best_of_n", "majority", "weighted_majority"),
+    "vllm_prm.client": ("AsyncPRMClient", "PRMClient"),
     "vllm_prm.engine.offline": ("PRM",),
-    "vllm_prm.errors": (
-        "BatchError",
-        "PRMError",
-        "RecipeError",
-        "RequestError",
-        "UnsupportedError",
-    ),
-    "vllm_prm.recipes": (
-        "Probe",
-        "Recipe",
-        "ScoringToken",
-        "StepTag",
-        "find_recipe",
-        "load_recipe",
-        "recipe_names",
-    ),
-    "vllm_prm.results": (
-        "Ranking",
-        "StepScores",
-    ),
+    "vllm_prm.errors": ("BatchError", "PRMError", "RecipeError", "RequestError", "UnsupportedError"),
+    "vllm_prm.prompts": ("split_steps",),
+    "vllm_prm.recipes": ("Probe", "Recipe", "ScoringToken", "StepTag", "find_recipe", "load_recipe", "recipe_names"),
+    "vllm_prm.report": ("ReportRow", "write_report"),
+    "vllm_prm.results": ("Ranking", "StepScores"),
     "vllm_prm.scorer": ("Scorer",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "PRM",
     "AsyncPRMClient",
     "BatchError",
+    "PRM",
     "PRMClient",
     "PRMError",
     "Probe",
     "Ranking",
     "Recipe",
     "RecipeError",
+    "ReportRow",
     "RequestError",
     "Scorer",
     "ScoringToken",
@@ -77,7 +58,9 @@ __all__ = [
     "load_recipe",
     "majority",
     "recipe_names",
+    "split_steps",
     "weighted_majority",
+    "write_report",
 ]
 
 
