@@ -12,6 +12,7 @@ three paths answer 404; with it set to something else, nothing of vllm-prm is lo
 # No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
 
 from argparse import Namespace
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -174,7 +175,21 @@ def _serving(raw_request: Request) -> PRMServing:
 
 
 class RewardKey(AuthenticationMiddleware):
-    """vLLM's API key for our path outside the ones that vLLM guards (/v1 and the like)."""
+    """vLLM's API key for our path outside the ones that vLLM guards (/v1 and the like).
+
+    OpenRLHF sends no headers of one's choice, but its HTTP libraries send what stands in a URL: the key is also taken
+    as the password of Basic authentication, `http://any:KEY@host:8000/get_reward`.
+    """
+
+    def verify_token(self, headers: Headers) -> bool:
+        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                _, _, key = b64decode(credentials, validate=True).decode().partition(":")
+            except ValueError:
+                return False
+            headers = Headers({"Authorization": f"Bearer {key}"})
+        return super().verify_token(headers)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] != "OPTIONS":

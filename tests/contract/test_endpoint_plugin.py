@@ -1,0 +1,131 @@
+"""vLLM's endpoint plugins, on the app that vLLM builds: when ours is loaded, and what it says on other servers."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from conftest import TINY_PRM
+from fastapi.testclient import TestClient
+from vllm.config import ModelConfig, PoolerConfig
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.plugins import load_endpoint_plugins
+from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoint_plugins_state
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from vllm_prm.engine.endpoint import REWARD_PATH, PRMEndpoints
+
+PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH))
+BODIES = {"/v1/prm/score": {"question": "q", "steps": ["a"]}, REWARD_PATH: {"query": ["a"]}}
+
+
+def app(*flags, tasks=("embed",), config=None):
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args([TINY_PRM, *flags])
+    built = build_app(args, tasks, config)
+    client = SimpleNamespace(model_config=config) if config else None
+    asyncio.run(init_endpoint_plugins_state(client, built.state, args))
+    return TestClient(built, raise_server_exceptions=False)
+
+
+def model_config(**options):
+    return ModelConfig(model=TINY_PRM, dtype="float32", max_model_len=512, **options)
+
+
+def asked(client, **headers):
+    return [client.request(method, path, json=BODIES.get(path), headers=headers) for method, path in PATHS]
+
+
+def test_the_protocol_is_vllms():
+    assert isinstance(PRMEndpoints(), EndpointPlugin)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "loaded"),
+    [("prm", True), ("other,prm", True), (None, False), ("", False), ("other", False)],
+)
+def test_loaded_only_if_named(monkeypatch, plugins, loaded):
+    if plugins is None:
+        monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    else:
+        monkeypatch.setenv("VLLM_PLUGINS", plugins)
+    assert [plugin.name for plugin in load_endpoint_plugins(("embed",))] == ["prm"] * loaded
+    client = app()
+    paths = client.get("/openapi.json").json()["paths"]
+    for method, path in PATHS:
+        assert (path in paths) == loaded
+        answer = client.request(method, path, json=BODIES.get(path))
+        assert answer.status_code == 404
+        assert (answer.json() == {"detail": "Not Found"}) != loaded  # vLLM's answer to a path it does not have
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks", "message"),
+    [
+        ({"runner": "generate"}, ("generate",), "does not serve a process reward model"),
+        ({"runner": "pooling", "convert": "embed"}, ("embed",), "does not serve a process reward model"),
+        (
+            {
+                "runner": "pooling",
+                "convert": "embed",
+                "pooler_config": PoolerConfig(pooling_type="STEP", step_tag_id=318, returned_token_ids=[332, 333]),
+            },
+            ("embed",),
+            "--prm RECIPE",
+        ),
+    ],
+)
+def test_a_server_without_a_recipe_says_so(monkeypatch, options, tasks, message):
+    monkeypatch.setenv("VLLM_PLUGINS", "prm")
+    for answer in asked(app(tasks=tasks, config=model_config(**options))):
+        assert answer.status_code == 404
+        error = answer.json()["error"]
+        assert error["type"] == "NotFoundError"
+        assert message in error["message"]
+        assert "--prm RECIPE" in error["message"]
+
+
+def test_a_server_without_an_engine_says_so(monkeypatch):
+    monkeypatch.setenv("VLLM_PLUGINS", "prm")
+    for answer in asked(app(tasks=("render",))):
+        assert answer.status_code == 404
+        assert "no engine" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "v1", "reward"),
+    [
+        (None, 401, 401),
+        ("Bearer wrong", 401, 401),
+        ("Bearer key", 404, 404),
+        ("Bearer second", 404, 404),
+        ("Basic YW55OmtleQ==", 401, 404),  # any:key, as OpenRLHF sends it from a URL
+        ("Basic YW55Ondyb25n", 401, 401),  # any:wrong
+        ("Basic nonsense!", 401, 401),
+        ("Basic /w==", 401, 401),
+        ("key", 401, 401),
+    ],
+)
+def test_the_key(monkeypatch, authorization, v1, reward):
+    monkeypatch.setenv("VLLM_PLUGINS", "prm")
+    headers = {"Authorization": authorization} if authorization else {}
+    client = app("--api-key", "key", "second")
+    assert [answer.status_code for answer in asked(client, **headers)] == [v1, v1, reward]
+    assert client.post(f"{REWARD_PATH}/", content="{", headers=headers, follow_redirects=False).status_code != 200
+
+
+def test_the_key_of_the_environment(monkeypatch):
+    monkeypatch.setenv("VLLM_PLUGINS", "prm")
+    monkeypatch.setenv("VLLM_API_KEY", "env")
+    client = app()
+    assert [answer.status_code for answer in asked(client)] == [401] * 3
+    assert [answer.status_code for answer in asked(client, Authorization="Bearer env")] == [404] * 3
+
+
+def test_other_paths_keep_their_own_rules(monkeypatch):
+    """Our guard looks at one path only."""
+    monkeypatch.setenv("VLLM_PLUGINS", "prm")
+    client = app("--api-key", "key")
+    assert client.get("/version").status_code == 200
+    assert client.get("/v1/models").status_code == 401
