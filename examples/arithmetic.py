@@ -21,7 +21,6 @@ PROMPT_FORMAT = {  # what `prompt` below writes, for the recipe
     "step": "Step {k}: {step}",
     "tag": STEP_TAG,
     "separator": "\n",
-    "strip": "none",
 }
 LARGEST = 24  # every number in a problem lies in 0..LARGEST; the tokenizer has one piece for each
 MOST_STEPS = 3
