@@ -54,14 +54,17 @@ class RewardFunction:
             raise RequestError(
                 f"{len(prompts)} prompts and {len(completions)} completions; expected one prompt for each completion"
             )
-        items: list[Item] = [
-            (_question(prompt), self._steps(_solution(completion)))
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-        full = [i for i, item in enumerate(items) if item[1]]  # type: ignore[index]  # a pair, as built above
-        results: list[StepScores | PRMError] = [RequestError("the completion has no steps")] * len(items)
-        scored = self.scorer.score_batch([items[i] for i in full], on_error="return", progress=False) if full else []
-        for i, result in zip(full, scored, strict=True):
+        questions, solutions = [_question(text) for text in prompts], [_solution(text) for text in completions]
+        results: list[StepScores | PRMError] = [RequestError("the completion is empty")] * len(solutions)
+        items: dict[int, Item] = {}
+        for i, (question, solution) in enumerate(zip(questions, solutions, strict=True)):
+            try:
+                if steps := self._steps(solution):
+                    items[i] = question, steps
+            except RequestError as error:  # a text without a step, such as a tag alone
+                results[i] = error
+        scored = self.scorer.score_batch(list(items.values()), on_error="return", progress=False) if items else []
+        for i, result in zip(items, scored, strict=True):
             results[i] = result
         if any(isinstance(result, PRMError) and not isinstance(result, RequestError) for result in results):
             raise BatchError(results)

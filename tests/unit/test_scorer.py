@@ -170,6 +170,10 @@ def test_a_completion_that_cannot_be_scored_gets_none_and_one_warning(scorer, ca
     assert "no reward" in caplog.text
 
 
+def test_a_tag_alone_is_no_step(scorer):
+    assert call(scorer.reward_fn(), ["q", "q"], [" ки", "0.5 ки"]) == [None, 0.5]
+
+
 def test_a_completion_that_the_scorer_refuses_gets_none(scorer):
     assert call(scorer.reward_fn(split=lambda text: text.split("|")), ["q", "q"], ["0.5||0.5", "0.5"]) == [None, 0.5]
 
