@@ -8,6 +8,7 @@ under way at once, and what fails is repeated or reported by itself.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import threading
@@ -222,8 +223,7 @@ class PRMClient(Scorer):
         """Give the connections and the thread back. Calling it twice does no harm."""
         with self._lock:
             running, self._running = self._running, None
-        if running is not None and running.pid == os.getpid():
-            running.run(running.client.close())
+        if running is not None:
             running.stop()
 
     def _run(self, ask: Callable[[AsyncPRMClient], Coroutine[Any, Any, _T]]) -> _T:
@@ -232,8 +232,15 @@ class PRMClient(Scorer):
                 raise PRMError("this PRMClient is closed; make a new one")
             if self._running.pid != os.getpid():  # a fork has neither our thread nor a right to our connections
                 self._running = _Running(self._make())
-            running = self._running
-        return running.run(ask(running.client))
+            # Under the lock, so that close() finds the task and takes it back.
+            task = asyncio.run_coroutine_threadsafe(ask(self._running.client), self._running.loop)
+        try:
+            return task.result()
+        except concurrent.futures.CancelledError:
+            raise PRMError("this PRMClient was closed while it waited for an answer") from None
+        except BaseException:
+            task.cancel()  # does nothing if it is the task's own exception
+            raise
 
 
 class _Running:
@@ -243,21 +250,26 @@ class _Running:
         self.client = client
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self._work, name="PRMClient", daemon=True).start()
+        self.thread = threading.Thread(target=self._work, name="PRMClient", daemon=True)
+        self.thread.start()
 
     def _work(self) -> None:
         self.loop.run_forever()
+        self.loop.run_until_complete(self._wind_up())
         self.loop.close()
 
-    def run(self, task: Coroutine[Any, Any, _T]) -> _T:
-        future = asyncio.run_coroutine_threadsafe(task, self.loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # does nothing if it is the task's own exception
-            raise
+    async def _wind_up(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self.client.close()
 
     def stop(self) -> None:
-        if self.pid == os.getpid():
-            with contextlib.suppress(RuntimeError):  # stopped before
-                self.loop.call_soon_threadsafe(self.loop.stop)
+        """Take back what is under way and end the thread. Does nothing the second time, or in a fork."""
+        if self.pid != os.getpid():
+            return
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self.thread:  # a garbage collection may run this anywhere
+            self.thread.join()

@@ -6,7 +6,10 @@ import asyncio
 import email.utils
 import json
 import multiprocessing
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +27,8 @@ from vllm_prm.client import AsyncPRMClient, PRMClient
 from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError
 from vllm_prm.results import StepScores
 from vllm_prm.transport import checked_url, retry_after
+
+pytestmark = pytest.mark.filterwarnings("error")  # asyncio warns of what was left behind
 
 RECIPE = load_recipe("math-shepherd")
 BAD = {"error": {"message": "step 1 of 1 is empty", "type": "BadRequestError", "param": None, "code": 400}}
@@ -454,3 +459,48 @@ def test_closing(url):
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_closing_while_another_thread_waits(url, server):
+    server.trouble = ["slow"]
+    client = PRMClient(url)
+    told: list[PRMError] = []
+
+    def wait():
+        try:
+            client.score("q", ["1"])
+        except PRMError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not server.now:
+        time.sleep(0.01)
+    client.close()
+    thread.join(2)
+    assert "was closed while it waited" in str(told[0])
+
+
+SCRIPT = """
+import sys
+from vllm_prm.client import PRMClient
+with PRMClient(sys.argv[1], max_concurrency=4) as client:
+    client.score_batch([("q", ["1"])] * 1000, progress=False)
+"""
+
+
+@pytest.mark.parametrize("script", [SCRIPT, SCRIPT.replace("with ", "client = ").replace(" as client:", "\nif 1:")])
+def test_an_interrupt_takes_the_batch_back(url, server, script):
+    server.trouble = ["slow"] * 1000
+    child = subprocess.Popen([sys.executable, "-c", script, url], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while server.now < 4:
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=10)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "never" not in said  # asyncio's complaints about tasks and exceptions that were left behind
+    assert "pending" not in said
+    assert server.asked["score"] == 4
