@@ -113,7 +113,7 @@ def test_a_tokenizer_that_splits_the_probe_in_no_known_way_is_refused():
     ("question", "steps", "message"),
     [
         (None, ["a"], "question is a NoneType, None; expected text"),
-        ("q", "Step 1: a ки", "steps is one text; expected a list .* split_steps"),
+        ("q", "Step 1: a ки", "steps is one text; expected a list .*split_steps"),
         ("q", 7, "steps is a int; expected a list"),
         ("q", [], "there are no steps to score"),
         ("q", ["a", 3], "step 2 of 2 is a int, 3; expected text"),
@@ -133,8 +133,10 @@ def test_a_prompt_that_is_too_long_says_which_step_no_longer_fits():
     for short, late in ((len(whole.token_ids) - 1, 3), (whole.positions[1], 2), (3, 1)):
         with pytest.raises(RequestError, match=f"the model takes {short}: step {late} of 3 no longer fits"):
             plan_of("math-shepherd", "q", steps, max_tokens=short)
+    judge, tokenizer = load_recipe("pathfinder"), vocabularies.qwen25()
+    longest = max(len(prompt.token_ids) for prompt in next(score_plan("q", ["a", "b"], judge, tokenizer)))
     with pytest.raises(RequestError, match="step 2 of 2 no longer fits"):
-        next(score_plan("q", ["a", "b" * 20], load_recipe("pathfinder"), vocabularies.qwen25(), max_tokens=450))
+        next(score_plan("q", ["a", "b"], judge, tokenizer, max_tokens=longest - 1))
 
 
 def test_a_glued_tag_is_refused_with_what_became_of_it():
