@@ -15,6 +15,7 @@ import httpx
 from vllm_prm.errors import PRMError, RequestError
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
+_BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
 
 _FIRST_PAUSE_S = 0.5  # doubled with every retry: 0.5, 1, 2, 4, then _LONGEST_PAUSE_S, as OpenAI's client pauses
 _LONGEST_PAUSE_S = 8.0
@@ -108,8 +109,10 @@ class Transport:
         if status in RETRIED:
             tried = "once" if attempts == 1 else f"{attempts} times"
             raise PRMError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
-        if status < 500:
+        if status in _BAD_REQUEST:
             raise RequestError(message)
+        if status < 500:
+            raise PRMError(f"{where} refused the request with HTTP {status}: {message}")
         raise PRMError(f"{where} failed with HTTP {status}: {message}")
 
 

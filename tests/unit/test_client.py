@@ -307,14 +307,17 @@ def test_a_server_without_our_routes():
     ("status", "kind", "message"),
     [
         (401, PRMError, "refused the API key"),
+        (403, PRMError, "refused the request with HTTP 403: no: 403"),
         (500, PRMError, "failed with HTTP 500: no: 500"),
-        (422, RequestError, "422"),
+        (413, RequestError, "no: 413"),
+        (422, RequestError, "no: 422"),
     ],
 )
 def test_other_statuses(url, server, status, kind, message):
     server.trouble = [str(status)]
-    with PRMClient(url) as client, pytest.raises(kind, match=message):
+    with PRMClient(url) as client, pytest.raises(kind, match=message) as failed:
         client.score("q", ["1"])
+    assert type(failed.value) is kind
     assert server.asked["score"] == 1
 
 

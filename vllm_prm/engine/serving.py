@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -189,7 +190,10 @@ class _Asked:
 
 def error_info(error: Exception, param: str | None = None) -> ErrorInfo:
     """An error as vLLM would answer it: message, type and HTTP status."""
-    told = create_error_response(error).error
+    if isinstance(error, PRMError) and not isinstance(error, RequestError):  # the server's fault, not the request's
+        told = create_error_response(str(error), "InternalServerError", HTTPStatus.INTERNAL_SERVER_ERROR).error
+    else:
+        told = create_error_response(error).error
     return ErrorInfo(message=told.message, type=told.type, param=told.param or param, code=int(told.code))
 
 
