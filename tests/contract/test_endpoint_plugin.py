@@ -15,7 +15,13 @@ from vllm.plugins import load_endpoint_plugins
 from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoint_plugins_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from vllm_prm.engine.answers import rewards, scores
 from vllm_prm.engine.endpoint import REWARD_PATH, PRMEndpoints
+from vllm_prm.engine.serving import Caller
+from vllm_prm.errors import RecipeError
+from vllm_prm.recipes import load_recipe
+from vllm_prm.results import StepScores
+from vllm_prm.schema import RewardRequest, ScoreRequest
 
 PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH))
 BODIES = {"/v1/prm/score": {"question": "q", "steps": ["a"]}, REWARD_PATH: {"query": ["a"]}}
@@ -129,3 +135,48 @@ def test_other_paths_keep_their_own_rules(monkeypatch):
     client = app("--api-key", "key")
     assert client.get("/version").status_code == 200
     assert client.get("/v1/models").status_code == 401
+
+
+class Serving:
+    """Stands in for PRMServing: its recipe turns out not to fit the tokenizer at a question called "broken"."""
+
+    recipe = load_recipe("math-shepherd")
+    tokenizer = SimpleNamespace(all_special_tokens=["</s>"])
+
+    async def score(self, question, steps, caller, name):
+        if question == "broken":
+            raise RecipeError("the tokenizer does not fit")
+        return StepScores.from_logits([[1.0, 0.0]] * len(steps), self.recipe, 7, 3)
+
+
+CALLER = Caller("prm-1", "m", None, 0, None)
+
+
+def test_the_servers_own_fault_is_not_the_requests():
+    inputs = [{"question": "broken", "steps": ["a"]}, {"question": "q", "steps": ["a", "b"]}]
+    answer = asyncio.run(scores(Serving(), ScoreRequest(inputs=inputs), CALLER))
+    assert (answer.data[0].error.code, answer.data[0].error.type) == (500, "InternalServerError")
+    assert answer.data[0].error.message == "the tokenizer does not fit"
+    assert len(answer.data[1].step_scores) == 2
+    assert answer.usage.prompt_tokens == 7
+    alone = asyncio.run(scores(Serving(), ScoreRequest(**inputs[0]), CALLER))
+    assert alone.code == 500
+    request = RewardRequest(query=["broken a", "q b"], prompts=["broken", "q"])
+    with pytest.raises(RecipeError):  # on_error is for queries, not for a server that cannot score at all
+        asyncio.run(rewards(Serving(), request, CALLER, None, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("query", "steps"),
+    [("q a\nb", 2), ("</s>q a</s></s>", 1), (" </s> q a ки\nb ки </s>\n", 2)],
+)
+def test_special_tokens_around_a_query(query, steps):
+    answer = asyncio.run(rewards(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, None))
+    assert len(answer.step_scores[0]) == steps
+
+
+@pytest.mark.parametrize("query", ["other q a", "a", "q", "q </s>"])
+def test_a_query_that_is_not_its_prompt_and_a_response(query):
+    answer = asyncio.run(rewards(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, -2.0))
+    assert answer.rewards == [-2.0]
+    assert list(answer.errors) == [0]

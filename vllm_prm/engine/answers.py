@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.serving import SOLUTION_ERRORS, concurrently, error_info
+from vllm_prm.engine.serving import SOLUTION_ERRORS, concurrently, error_info, is_servers_fault
 from vllm_prm.errors import RequestError
 from vllm_prm.prompts import split_steps
 from vllm_prm.schema import (
@@ -125,6 +125,8 @@ async def _judged(
             return await serving.score(prompt, split_steps(response, serving.recipe), caller, name)
         return await serving.score_text(query, caller, name)
     except SOLUTION_ERRORS as error:
+        if is_servers_fault(error):
+            raise  # a reward in its place would hide that nothing can be scored
         return error
 
 

@@ -188,9 +188,14 @@ class _Asked:
         return f'{{"model": {self.model!r}}}'
 
 
+def is_servers_fault(error: Exception) -> bool:
+    """True for a recipe that does not fit the tokenizer, logits that are not finite: nothing a request can mend."""
+    return isinstance(error, PRMError) and not isinstance(error, RequestError)
+
+
 def error_info(error: Exception, param: str | None = None) -> ErrorInfo:
     """An error as vLLM would answer it: message, type and HTTP status."""
-    if isinstance(error, PRMError) and not isinstance(error, RequestError):  # the server's fault, not the request's
+    if is_servers_fault(error):
         told = create_error_response(str(error), "InternalServerError", HTTPStatus.INTERNAL_SERVER_ERROR).error
     else:
         told = create_error_response(error).error
