@@ -101,10 +101,11 @@ def _steps(value: Any, what: str) -> list[str]:
 
 
 def _split(value: Any, what: str, split: Split) -> list[str]:
-    steps = split(_text(value, what))
-    if not steps:
-        raise RequestError(f"{what} is {_shown(value)}, in which there is no step")
-    return steps
+    text = _text(value, what)
+    try:
+        return split(text)
+    except RequestError as error:
+        raise RequestError(f"{what}: {error}") from error
 
 
 def _text(value: Any, what: str) -> str:

@@ -1,0 +1,301 @@
+"""`vllm-prm` against a server without a model: formats, messages, exit codes, what the output is."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+from wire import BROKEN, RECIPE, TOO_LONG, expected, speaking
+
+from vllm_prm import __version__
+from vllm_prm.cli import main
+
+GOOD = {"question": "q", "steps": ["one", "two"]}
+
+
+@pytest.fixture(scope="module")
+def url():
+    with speaking() as (address, _):
+        yield address
+
+
+@pytest.fixture
+def score(url, tmp_path):
+    """score(*lines, *options) -> (exit code, output lines); lines are texts or JSON values."""
+
+    def run(lines, *options, command="score"):
+        given = tmp_path / "in.jsonl"
+        raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        given.write_bytes(b"".join(line + b"\n" for line in raw))
+        out = tmp_path / "out.jsonl"
+        code = main([command, str(given), "-o", str(out), "--server", url, "-q", *options])
+        return code, [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+
+    return run
+
+
+def test_a_line_comes_back_with_its_scores(score):
+    code, (line,) = score([{"id": 7, **GOOD, "label": -1}])
+    result = expected(GOOD["steps"])
+    assert code == 0
+    assert line == {
+        "id": 7,
+        **GOOD,
+        "label": -1,
+        "step_scores": list(result.step_scores),
+        "score": min(result.step_scores),
+        "first_error": result.first_error(),
+        "scored_by": {"model": "fake-prm", "recipe": "tiny-prm", "aggregate": "min", "threshold": 0.5},
+    }
+
+
+def test_formats(score):
+    lines = [
+        b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
+        {"question": "q", "solution": "Step 1: one\nStep 2: two"},
+        {"problem": "q", "steps": ["one"]},
+        b"",
+        b"\t" + json.dumps(GOOD).encode() + b"\r",
+        {"question": "q", "steps": ["Gr\u00fc\u00dfe \u4f60 \U0001f600"]},
+    ]
+    code, found = score(lines)
+    assert code == 0
+    assert [len(line["step_scores"]) for line in found] == [2, 2, 1, 2, 1]
+    assert found[1]["steps"] == ["Step 1: one", "Step 2: two"]
+    assert found[4]["steps"] == ["Gr\u00fc\u00dfe \u4f60 \U0001f600"]
+
+
+@pytest.mark.parametrize("what", ["probabilities", "logits"])
+def test_more_than_scores(score, what):
+    _, (line,) = score([GOOD], "--return", what, "--aggregate", "product", "--threshold", "0")
+    result = expected(GOOD["steps"])
+    assert line[what] == [list(row) for row in getattr(result, what)]
+    assert line["labels"] == ["good", "bad"]
+    assert line["score"] == result.aggregate("product")
+    assert line["first_error"] is None
+
+
+BAD = [
+    (b"not json", "line 2: not JSON: Expecting value at column 1; expected one object a line"),
+    (b'{"question": "q", "steps": ["a"]', "not JSON: Expecting ',' delimiter at column 33"),
+    (b'{"question": "\xff", "steps": ["a"]}', "not UTF-8: byte 0xff at byte 15"),
+    (b"[" * 100_000, "not JSON that can be read"),
+    ([1, 2], 'a JSON list, not an object; expected {"question": ..., "steps": [...]}'),
+    ("text", "a JSON text, not an object"),
+    (None, "a JSON null, not an object"),
+    ({}, 'no "question" (or "problem") among the fields (none); expected'),
+    ({"steps": ["a"], "text": ""}, 'no "question" (or "problem") among the fields "steps", "text"'),
+    ({"question": "q"}, 'no "steps" and no "solution" among the fields "question"'),
+    ({"question": "q", "candidates": [["a"]]}, "`vllm-prm rank` takes those"),
+    ({"question": 3, "steps": ["a"]}, '"question" is the number 3; expected a text'),
+    (
+        {"question": "q", "steps": "a b"},
+        '"steps" is the text "a b"; expected a list of texts, one for each step; a text',
+    ),
+    ({"question": "q", "steps": []}, '"steps" has no steps; expected at least one'),
+    ({"question": "q", "steps": ["a", None]}, 'step 1 of "steps" is null; expected a text'),
+    ({"question": "q", "steps": [{"text": "a"}]}, 'step 0 of "steps" is the object {"text": "a"}; expected a text'),
+    ({"question": "q", "solution": ["a"]}, '"solution" is the list ["a"]; expected a text'),
+    ({"question": "q", "solution": " \n"}, '"solution": there is no step in'),
+    (b'{"question": "\\ud800", "steps": ["a"]}', "holds half a character, '\\ud800', which no tokenizer can read"),
+    ({"question": "q", "steps": [TOO_LONG]}, "line 2: step 1 no longer fits"),
+    ({"question": "q", "steps": [BROKEN]}, "failed with HTTP 500: it broke"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD)
+def test_a_bad_line_gets_an_error_and_the_others_their_scores(score, capsys, line, message):
+    code, found = score([GOOD, line, GOOD])
+    assert code == 1
+    assert [len(one.get("step_scores", [])) for one in found] == [2, 0, 2]
+    assert message in found[1]["error"]
+    assert "scored_by" not in found[1]
+    if isinstance(line, dict):
+        assert {name: found[1][name] for name in line} == line
+    assert '1 of 3 lines have no answer: look for "error" in the output' in capsys.readouterr().err
+
+
+def test_scores_of_an_earlier_run_are_replaced(score):
+    old = {"step_scores": [0.0], "score": 0.0, "first_error": 0, "scored_by": {"model": "old"}, "error": "x"}
+    code, found = score([{**GOOD, **old}, {"question": "q", **old}])
+    assert code == 1
+    assert found[0]["scored_by"]["model"] == "fake-prm"
+    assert "error" not in found[0]
+    assert "step_scores" not in found[1]
+
+
+def test_rank(score):
+    candidates = [["one", "two"], "Step 1: three\nStep 2: four", ["five"]]
+    code, (line,) = score([{"question": "q", "candidates": candidates}], command="rank")
+    results = [expected(steps) for steps in (["one", "two"], ["Step 1: three", "Step 2: four"], ["five"])]
+    assert code == 0
+    assert line["candidates"] == candidates
+    assert line["scores"] == [result.aggregate("min") for result in results]
+    assert line["order"] == sorted(range(3), key=lambda i: -line["scores"][i])
+    assert line["best"] == line["order"][0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (GOOD, 'no "candidates" among the fields "question", "steps"'),
+        ({"question": "q", "candidates": []}, '"candidates" is the list []; expected a list of at least one'),
+        ({"question": "q", "candidates": [["a"], 3]}, "candidate 1 is the number 3; expected a list of texts"),
+        ({"question": "q", "candidates": [["a"], [TOO_LONG]]}, "candidate 1: step 1 no longer fits"),
+    ],
+)
+def test_a_bad_candidate_is_named(score, line, message):
+    code, found = score([line], command="rank")
+    assert code == 1
+    assert message in found[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["score"], "neither of --model and --server given"),
+        (["score", "--model", "m", "--server", "http://h"], "both of --model and --server given"),
+        (["score", "--server", "http://h", "--recipe", "r"], "--recipe cannot be used with --server"),
+        (["score", "--server", "http://h", "--", "--dtype", "half"], "engine options after -- cannot be used"),
+        (["score", "--server", "localhost:8000"], "base_url is 'localhost:8000'; expected an address such as"),
+        (["score", "nofile.jsonl", "--server", "http://h"], "no file 'nofile.jsonl' to read"),
+        (["score", "-", "-", "--server", "http://h"], "stdin (-) can be read once only"),
+        (["score", "--overwrite", "--server", "http://h"], "--overwrite needs -o FILE"),
+        (["score", "-o", "no/such/out", "--server", "http://h"], "no folder 'no/such' to write out to"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_a_sentence(capsys, monkeypatch, words, message):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_model_without_a_recipe(capsys, tmp_path):
+    given = tmp_path / "in.jsonl"
+    given.write_text(json.dumps(GOOD))
+    assert main(["score", str(given), "--model", "nobody/nothing"]) == 1
+    assert "no recipe is known for 'nobody/nothing'; name one with --recipe (" in capsys.readouterr().err
+
+
+def test_argparse_refuses_what_it_can(capsys):
+    for words in (["nothing"], ["score", "--aggregate", "max"], ["score", "--batch-size", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+    assert "no aggregation 'max'; expected one of 'min'" in capsys.readouterr().err
+
+
+def test_stdin_to_stdout(url):
+    lines = "".join(json.dumps({**GOOD, "n": n}) + "\n" for n in range(300))
+    command = [sys.executable, "-m", "vllm_prm.cli", "score", "--server", url]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert [json.loads(line)["n"] for line in done.stdout.splitlines()] == list(range(300))
+    assert "300 lines, all answered" in done.stderr
+
+
+def test_help_answers_at_once_and_without_torch_or_vllm():
+    code = (
+        "import sys; from vllm_prm.cli import parser; parser().format_help(); print({'vllm', 'torch'} & {*sys.modules})"
+    )
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 1  # seconds of CPU, not of a clock: the machine may be busy
+
+
+def test_version_and_help(capsys):
+    for words in (["--version"], ["--help"], *([name, "--help"] for name in ("score", "rank", "evaluate", "doctor"))):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert f"vllm-prm {__version__}" in out
+    assert "vllm-prm score solutions.jsonl -o scored.jsonl --model peiyi9979/math-shepherd-mistral-7b-prm" in out
+
+
+def test_recipes(capsys, tmp_path):
+    assert main(["recipes"]) == 0
+    assert "math-shepherd\n    models: math-shepherd-mistral-7b-prm" in capsys.readouterr().out
+    assert main(["recipes", "math-shepherd"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({**shown, "name": "mine"}))
+    assert main(["recipes", "--check", str(mine)]) == 0
+    assert "ok    mine: step tag ▁ки; good = ▁+ (weight 1), bad = ▁- (weight 0)" in capsys.readouterr().out
+    mine.write_text(json.dumps({**shown, "stepp_tag": 3}))
+    assert main(["recipes", "--check", str(mine)]) == 1
+    assert "stepp_tag: Unexpected keyword argument" in capsys.readouterr().err
+    assert main(["recipes", "nope"]) == 1
+    assert "no recipe 'nope'" in capsys.readouterr().err
+
+
+def test_evaluate_keeps_scores_and_needs_no_server_the_second_time(url, tmp_path, capsys):
+    rows = [{"problem": f"p{i}", "steps": [f"a{i}", f"b{i}"], "label": i % 3 - 1} for i in range(30)]
+    given, kept = tmp_path / "split.jsonl", tmp_path / "scores.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["evaluate", str(given), "-o", str(kept), "--server", url, "-q"]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    predicted = [expected(row["steps"]).first_error() for row in rows]
+    hits = [(-1 if p is None else p) == row["label"] for p, row in zip(predicted, rows, strict=True)]
+    wrong = [hit for hit, row in zip(hits, rows, strict=True) if row["label"] >= 0]
+    assert f"{100 * sum(wrong) / len(wrong):.1f}" in table
+    assert len(kept.read_text().splitlines()) == 30
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"][0]["num_error"] == 20
+    assert main(["evaluate", str(given), "--server", url, "-q", "--tune-on", "nope"]) == 2
+    assert "no split 'nope' to choose the threshold on; there are split" in capsys.readouterr().err
+
+
+def test_report(score, tmp_path, capsys):
+    score([{"id": "first", **GOOD, "label": 1}, {"question": "q<b>"}])
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "out.jsonl"), "-o", str(page)]) == 1
+    html = page.read_text("utf-8")
+    assert "first" in html
+    assert "q&lt;b&gt;" in html
+    assert "2 solutions, 1 without scores" in capsys.readouterr().err
+
+
+def test_doctor_asks_a_server(url, capsys):
+    def asked(address):
+        code = main(["doctor", "--server", address])
+        return code, capsys.readouterr().out
+
+    code, out = asked(url)
+    assert (code, out.count("FAIL")) == (0, 0)
+    assert "is a process reward model, recipe tiny-prm; routes are on" in out
+    with speaking(without=("/v1/prm/recipe",)) as (address, _):
+        code, out = asked(address)
+    assert code == 1
+    assert "FAIL" in out
+    assert "has no route /v1/prm/recipe: serve with VLLM_PLUGINS=prm" in out
+    code, out = asked(address)  # it is gone now
+    assert code == 1
+    assert "does not answer" in out
+
+
+def test_doctor_looks_into_the_vocabulary(capsys, tmp_path):
+    tiny = str(RECIPE.parent)
+    assert main(["doctor", "--model", tiny]) == 0
+    assert "fits recipe tiny-prm: good ▁+, bad ▁-; its probe is split as in training" in capsys.readouterr().out
+    wrong = json.loads(RECIPE.read_text("utf-8"))
+    wrong["scoring_tokens"]["good"]["id"] = 12
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(wrong))
+    assert main(["doctor", "--model", tiny, "--recipe", str(mine)]) == 1
+    assert "'good' token '▁+' has id 332 in the served tokenizer, expected 12" in capsys.readouterr().out
+
+
+def test_doctor_sees_that_the_plugin_is_left_out(monkeypatch, capsys):
+    monkeypatch.setenv("VLLM_PLUGINS", "other")
+    assert main(["doctor"]) == 1
+    assert "FAIL  VLLM_PLUGINS='other' leaves prm out: add it: VLLM_PLUGINS=other,prm" in capsys.readouterr().out

@@ -1,0 +1,98 @@
+"""A server that speaks our HTTP routes without a model: a step's logits are made of its text, so answers can be told.
+
+Fast enough for ten thousand requests, and it can be taken away in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vllm_prm import StepScores, load_recipe
+
+RECIPE = Path(__file__).parents[1] / "examples" / "tiny-prm" / "prm.json"
+TOO_LONG, BROKEN = "too long", "broken"  # steps that are refused (HTTP 400), or fail (HTTP 500)
+
+
+def expected(steps: list[str]) -> StepScores:
+    """What the server makes of these steps."""
+    logits = np.array([[zlib.crc32(step.encode()) % 997 / 100, 5.0] for step in steps], dtype=np.float32)
+    return StepScores.from_logits(logits, load_recipe(str(RECIPE)))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+    def do_GET(self) -> None:
+        self.server.seen.append(self.path)
+        known = {
+            "/health": {},
+            "/v1/models": {"data": [{"id": "fake-prm"}]},
+            "/v1/prm/recipe": {"recipe": json.loads(RECIPE.read_text("utf-8"))},
+        }
+        if self.path in known and self.path not in self.server.without:
+            self._send(200, known[self.path])
+        else:
+            self._send(404, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append(body["question"])
+        if body["steps"][0] == TOO_LONG:
+            self._send(400, {"error": {"message": "step 1 no longer fits", "type": "BadRequestError"}})
+        elif body["steps"][0] == BROKEN:
+            self._send(500, {"error": {"message": "it broke", "type": "InternalServerError"}})
+        else:
+            found = expected(body["steps"])
+            entry = {"index": 0, "step_scores": found.step_scores, "logits": found.logits}
+            self._send(200, {"data": [{**entry, "num_prompt_tokens": 1, "num_cached_tokens": 0}]})
+
+    def _send(self, status: int, value: Any) -> None:
+        raw = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        super().process_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return  # a client that was killed
+
+
+@contextmanager
+def speaking(port: int = 0, without: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
+    """The server's address, and a list that grows by the question of every request. without: paths it lacks."""
+    server = _Server(("127.0.0.1", port), _Handler)
+    server.seen, server.without, server.connections = [], without, []
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server.seen
+    finally:
+        server.shutdown()
+        server.server_close()
+        for connection in server.connections:
+            with suppress(OSError):  # closed by the client
+                connection.shutdown(socket.SHUT_RDWR)
