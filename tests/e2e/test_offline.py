@@ -60,6 +60,21 @@ def test_a_bad_solution_costs_only_itself(prm):
     assert [isinstance(result, PRMError) for result in raised.value.results] == [False, True, False, True, True]
 
 
+def test_logits_that_are_not_finite_cost_only_their_solution(prm):
+    run, spoiled = PRM._run, []
+
+    def spoil(self, prompts, progress):
+        answers = run(self, prompts, progress)
+        spoiled.append(answers[0][0].copy())
+        spoiled[0][1] = float("nan")
+        return [(spoiled[0], *answers[0][1:]), *answers[1:]]
+
+    with patch.object(PRM, "_run", spoil):
+        bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
+    assert "step 1" in str(bad)
+    assert good.first_error() == 1
+
+
 def test_more_solutions_than_are_prepared_at_once(prm):
     with patch("vllm_prm.engine.offline._AT_ONCE", 3):
         results = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)] * 4, progress=False)

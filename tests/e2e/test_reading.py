@@ -161,6 +161,7 @@ VALUE = {
     "step_tag": {"piece": "▁ки"},
     "head": "value",
     "activation": "sigmoid",
+    "architecture": "Qwen2ForCausalLM",
     "scoring_tokens": {"good": {"id": 0, "weight": 1.0}},
 }
 
@@ -217,6 +218,8 @@ def value_head(tmp_path_factory):
     model.save_pretrained(folder)
     real_tokenizer().save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    rewrite(folder, architectures=["Qwen2ForPrmModel"])  # a class that only Skywork's own plugin knows
     weights |= {f"v_head.summary.{name}": tensor.clone() for name, tensor in head.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -255,7 +258,7 @@ def test_a_reward_model_with_its_own_head_and_no_recipe_is_vllms(own_head):
 
 def test_a_value_head_beside_the_language_model(value_head):
     folder, values = value_head
-    with running(folder, hf_overrides={"prm": VALUE}, **CACHED) as llm:
+    with running(folder, **engine_options(load_recipe(VALUE), CACHED)) as llm:
         for cached in (False, True):
             found, counts = encode(llm, *prompts())
             assert (counts[-1] > 0) == cached
@@ -263,11 +266,11 @@ def test_a_value_head_beside_the_language_model(value_head):
                 assert difference(scores, values(ids).sigmoid()[:, 0]) < TOLERANCE
 
 
-def test_a_recipe_for_another_kind_of_head_is_refused(own_head, value_head, checkpoint):
+def test_a_recipe_for_another_kind_of_head_is_refused(own_head, checkpoint):
     for folder, recipe, message in [
         (own_head[0], "math-shepherd", "has a head of its own, but the recipe reads its lm_head"),
-        (value_head[0], TWO_CLASSES, "generates text and has none"),
-        (checkpoint("mistral"), VALUE, "v_head.summary"),
+        (checkpoint("mistral"), TWO_CLASSES, "generates text and has none"),
+        (checkpoint("mistral"), {**VALUE, "architecture": None}, "v_head.summary"),
     ]:
         with pytest.raises((RecipeError, ValueError), match=message), running(folder, hf_overrides={"prm": recipe}):
             pass

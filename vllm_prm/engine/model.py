@@ -72,7 +72,10 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
                 return generation_cls.load_weights(self, weights)
             split = ValueHeadWeights(self)
             loaded = generation_cls.load_weights(self, split.others(weights))
-            return None if loaded is None else loaded | split.loaded
+            if loaded is None:
+                return None
+            unused = {name for name, _ in self.named_parameters() if name.startswith("lm_head.")}
+            return loaded | split.loaded | unused  # a checkpoint with a value head need not bring its lm_head
 
     return _named_like(embedding_cls, ProcessRewardModel)
 

@@ -123,11 +123,12 @@ class PRM(Scorer):
     ) -> None:
         """Hand a plan its logits (None to begin): it asks for more prompts, or it is done, or it refuses."""
         try:
-            work.prompts = next(work.plan) if logits is None else work.plan.send(logits)
-            under_way.append(work)
-        except StopIteration as done:
-            results[work.index] = StepScores.from_logits(done.value, self._recipe, work.tokens, work.cached)
-        except PRMError as error:
+            try:
+                work.prompts = next(work.plan) if logits is None else work.plan.send(logits)
+                under_way.append(work)
+            except StopIteration as done:
+                results[work.index] = StepScores.from_logits(done.value, self._recipe, work.tokens, work.cached)
+        except PRMError as error:  # of the plan, or of logits that are not finite
             results[work.index] = error
 
     def _run(self, prompts: list[Prompt], progress: bool) -> list[tuple[np.ndarray, int, int]]:

@@ -30,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "skywork-o1-prm": {
         "step_tag": {"piece": "Ċ", "id": 198},  # a newline; also ends the question, where nothing is read
         "head": "value",
+        "architecture": "Qwen2ForCausalLM",  # its config.json says Qwen2ForPrmModel: Skywork's own class
         "activation": "sigmoid",
         "scoring_tokens": {"good": {"id": 0, "weight": 1.0}},
         "prompt": {"kind": "segments", "question": "{question}\n", "tag": "\n", "separator": "", "split": ["\n"]},
