@@ -1,0 +1,90 @@
+"""`vllm-prm` on the tiny PRM: an engine of its own, a server, and PRM in Python give the same numbers."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY_PRM
+from server import serving
+
+sys.path.insert(0, str(ROOT / "examples"))
+from arithmetic import solution  # noqa: E402 - examples are no package
+
+LINES = 300
+COMMAND = [str(Path(sys.executable).with_name("vllm-prm"))]
+ENGINE = ["--model", TINY_PRM, "--", "--dtype", "float32", "--enforce-eager", "--max-model-len", "512"]
+
+
+@pytest.fixture(scope="module")
+def lines():
+    rng = random.Random(11)
+    made = [solution(rng, mistakes=n % 2) for n in range(LINES)]
+    return [{"id": n, "question": one.question, "steps": list(one.steps)} for n, one in enumerate(made)]
+
+
+def called(command, given, *options):
+    text = "".join(json.dumps(line) + "\n" for line in given)
+    done = subprocess.run(
+        [*COMMAND, command, *options], input=text, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]  # nothing else may be on stdout
+
+
+@pytest.fixture(scope="module")
+def offline(lines):
+    return called("score", lines, "--return", "logits", *ENGINE)
+
+
+def test_an_engine_of_its_own(offline, lines):
+    assert [line["id"] for line in offline] == list(range(LINES))
+    assert [len(line["step_scores"]) for line in offline] == [len(line["steps"]) for line in lines]
+
+
+def test_the_same_as_in_python(offline, lines):
+    code = (
+        "import json, sys; from vllm_prm import PRM\n"
+        "if __name__ == '__main__':\n"
+        "    items = json.load(sys.stdin)\n"
+        f"    prm = PRM({TINY_PRM!r}, dtype='float32', enforce_eager=True, max_model_len=512)\n"
+        "    print('\\n' + json.dumps([r.step_scores for r in prm.score_batch(items, progress=False)]))\n"
+        "    prm.close()\n"
+    )
+    items = [{"question": line["question"], "steps": line["steps"]} for line in lines]
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(items), capture_output=True, text=True)
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
+    for ours, line in zip(found, offline, strict=True):
+        assert line["step_scores"] == pytest.approx(ours, abs=1e-6)  # float32, batched otherwise
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory, offline):
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_PLUGINS", "prm")
+        with serving(log, TINY_PRM, "--task", "embed", *ENGINE[3:]) as address:
+            yield address
+
+
+def test_the_same_over_http(url, offline, lines):
+    for ours, line in zip(called("score", lines, "--server", url, "--return", "logits"), offline, strict=True):
+        assert ours["step_scores"] == pytest.approx(line["step_scores"], abs=1e-6)
+        assert ours["first_error"] == line["first_error"]
+
+
+def test_rank_chooses_the_right_one(url):
+    question = "Mia has 12 apples. She buys 5. She eats 9. How many now?"
+    candidates = [f"Step 1: 12 + 5 = 17\nStep 2: 17 - 9 = {n}" for n in (7, 8, 18)]
+    (line,) = called("rank", [{"question": question, "candidates": candidates}], "--server", url)
+    assert line["best"] == 1
+
+
+def test_doctor_finds_the_server_well(url):
+    done = subprocess.run([*COMMAND, "doctor", "--server", url], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "is a process reward model, recipe tiny-prm; routes are on" in done.stdout
