@@ -1,0 +1,437 @@
+"""Our routes on a real `vllm serve`, asked by our clients, by plain HTTP, and by requests that make no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+import time
+
+import httpx
+import numpy as np
+import pytest
+from conftest import ROOT, TINY_PRM
+from server import serving
+
+from vllm_prm import find_recipe
+from vllm_prm.client import AsyncPRMClient, PRMClient
+from vllm_prm.errors import BatchError, PRMError, RequestError
+from vllm_prm.prompts import score_plan
+
+sys.path.insert(0, str(ROOT / "examples"))
+from arithmetic import solution  # noqa: E402 - examples are no package
+
+KEY = "k"
+LONGEST = 512
+QUESTION = "Mia has 12 apples. She buys 5. She eats 9. She finds 4. How many now?"
+RIGHT = ["12 + 5 = 17", "17 - 9 = 8", "8 + 4 = 12"]
+WRONG = ["12 + 5 = 17", "17 - 9 = 7", "7 + 4 = 11"]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(LONGEST), "--block-size", "32"]
+    options += ["--served-model-name", "tiny", "--api-key", KEY, "--scheduling-policy", "priority"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_PLUGINS", "prm")
+        log = tmp_path_factory.mktemp("log") / "server.log"
+        with serving(log, TINY_PRM, "--task", "embed", *options) as url:
+            yield url
+
+
+@pytest.fixture(scope="module")
+def http(url):
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    with PRMClient(url, api_key=KEY) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return find_recipe(TINY_PRM)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(TINY_PRM)
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    rng = random.Random(5)
+    made = [solution(rng, mistakes=i % 2) for i in range(60)]
+    return [(one.question, [step.removeprefix(f"Step {k}: ") for k, step in enumerate(one.steps, 1)]) for one in made]
+
+
+def ask(http, status=200, **body):
+    answer = http.post("/v1/prm/score", json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def ids(question, steps, recipe, tokenizer):
+    (prompt,) = next(score_plan(question, steps, recipe, tokenizer))
+    return list(prompt.token_ids)
+
+
+def still_answers(http):
+    (entry,) = ask(http, question=QUESTION, steps=WRONG)["data"]
+    assert entry["first_error"] == 1
+
+
+def test_the_client_gives_what_embeddings_give_and_keeps_the_order(http, client, solutions, recipe, tokenizer):
+    results = client.score_batch(solutions, progress=False)
+    prompts = [ids(*one, recipe, tokenizer) for one in solutions]
+    answer = http.post("/v1/embeddings", json={"model": "tiny", "input": prompts, "encoding_format": "float"})
+    for result, prompt, (_, steps), item in zip(results, prompts, solutions, answer.json()["data"], strict=True):
+        assert len(result) == len(steps)
+        assert np.abs(np.array(result.step_scores) - item["embedding"]).max() < 1e-6
+        assert result.num_prompt_tokens == len(prompt)
+        assert result.labels == recipe.labels
+
+
+def test_what_curl_sees(http):
+    answer = ask(http, model="tiny", question=QUESTION, steps=WRONG)
+    (entry,) = answer["data"]
+    assert answer["id"].startswith("prm-")
+    assert (answer["object"], answer["model"], answer["aggregate"]) == ("list", "tiny", "min")
+    assert abs(answer["created"] - time.time()) < 60
+    assert "best" not in answer
+    assert set(entry) == {
+        "index", "object", "step_scores", "score", "first_error", "num_prompt_tokens", "num_cached_tokens",
+    }  # fmt: skip
+    assert (entry["index"], entry["object"], entry["first_error"]) == (0, "prm.score", 1)
+    assert entry["score"] == min(entry["step_scores"])
+    assert entry["step_scores"][0] > 0.9
+    assert entry["step_scores"][1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("min", min),
+        ("product", np.prod),
+        ("mean", np.mean),
+        ("last", lambda scores: scores[-1]),
+        ("sum_log", lambda scores: np.log(scores).sum()),
+    ],
+)  # fmt: skip
+def test_every_aggregation(http, how, number):
+    answer = ask(http, question=QUESTION, steps=RIGHT, aggregate=how)
+    assert answer["aggregate"] == how
+    assert answer["data"][0]["score"] == pytest.approx(number(answer["data"][0]["step_scores"]), abs=1e-12)
+
+
+def test_probabilities_and_logits(http, client):
+    found = client.score(QUESTION, RIGHT)
+    for what in ("probabilities", "logits"):
+        (entry,) = ask(http, question=QUESTION, steps=RIGHT, **{"return": what})["data"]
+        assert entry[what] == [list(row) for row in getattr(found, what)]
+        assert tuple(entry["step_scores"]) == found.step_scores
+    assert np.float32(found.logits[0][0]) == found.logits[0][0]
+
+
+def test_candidates_and_rank(http, client):
+    answer = ask(http, question=QUESTION, candidates=[WRONG, RIGHT])
+    assert answer["best"] == 1
+    ranking = client.rank(QUESTION, [WRONG, RIGHT])
+    assert (ranking.best, ranking.order) == (1, (1, 0))
+    assert [entry["score"] for entry in answer["data"]] == list(ranking.scores)
+
+
+def test_a_bad_solution_costs_only_itself(http, client):
+    broken = [{"question": QUESTION, "steps": []}, {"question": QUESTION, "steps": [3]}, 7]
+    broken += [{"question": QUESTION, "steps": ["1 + 1 = 2"] * 10_000}, {"question": "q", "step": ["a"]}]
+    answer = ask(http, inputs=[{"question": QUESTION, "steps": RIGHT}, *broken, {"question": QUESTION, "steps": WRONG}])
+    assert [entry["object"] for entry in answer["data"]] == ["prm.score", *["error"] * 5, "prm.score"]
+    assert [entry["index"] for entry in answer["data"]] == list(range(7))
+    assert all(entry["error"]["code"] == 400 for entry in answer["data"][1:6])
+    assert answer["data"][2]["error"]["param"] == "steps.0"
+    alone = [client.score(QUESTION, steps) for steps in (RIGHT, WRONG)]
+    for entry, result in zip((answer["data"][0], answer["data"][-1]), alone, strict=True):
+        assert tuple(entry["step_scores"]) == pytest.approx(result.step_scores, abs=1e-6)
+    assert answer["usage"]["prompt_tokens"] == sum(result.num_prompt_tokens for result in alone)
+    answer = ask(http, question=QUESTION, candidates=[[], RIGHT, ["a", 3]])
+    assert answer["best"] == 1
+    assert ask(http, question=QUESTION, candidates=[[]])["best"] is None
+
+
+def test_a_bad_item_of_the_clients_batch(client):
+    items = [(QUESTION, RIGHT), (QUESTION, []), {"question": QUESTION, "steps": WRONG}, (QUESTION, ["x"] * 10_000)]
+    results = client.score_batch(items, on_error="return", progress=False)
+    assert [isinstance(result, RequestError) for result in results] == [False, True, False, True]
+    assert results[2].first_error() == 1
+    with pytest.raises(BatchError) as failed:
+        client.score_batch(items, progress=False)
+    assert set(failed.value.errors) == {1, 3}
+    assert failed.value.results[0].step_scores == pytest.approx(results[0].step_scores, abs=1e-6)
+
+
+def test_usage_and_cached_tokens(http, recipe, tokenizer):
+    steps = [f"{n} + 5 = {n + 5}" for n in range(12)]
+    length = len(ids("Tom has 3 eggs. How many now?", steps, recipe, tokenizer))
+    assert length > 3 * 32
+    for cached in (0, (length - 1) // 32 * 32):  # whole blocks, and never the last token
+        answer = ask(http, question="Tom has 3 eggs. How many now?", steps=steps)
+        assert answer["data"][0]["num_cached_tokens"] == cached
+        assert answer["data"][0]["num_prompt_tokens"] == length
+        assert answer["usage"] == {
+            "prompt_tokens": length, "total_tokens": length, "prompt_tokens_details": {"cached_tokens": cached},
+        }  # fmt: skip
+        assert len(answer["data"][0]["step_scores"]) == 12
+
+
+def test_recipe_route(http, client, recipe):
+    answer = http.get("/v1/prm/recipe").json()
+    assert answer["model"] == "tiny"
+    assert answer["max_model_len"] == LONGEST
+    assert answer["step_tag_ids"] == [[318]]
+    assert answer["scoring_token_ids"] == [332, 333]
+    assert answer["labels"] == ["good", "bad"]
+    assert answer["weights"] == [1.0, 0.0]
+    assert answer["aggregation"] == "min"
+    assert answer["recipe"]["source"] == "examples/train_tiny_prm.py"
+    assert client.recipe == recipe
+
+
+def test_openrlhfs_request(http, client):
+    text = "\n".join(f"Step {k}: {step}" for k, step in enumerate(WRONG, 1))
+    body = {
+        "query": [f"<s>{QUESTION} {text}</s>", f"{QUESTION}\n{text}"],
+        "prompts": [QUESTION] * 2,
+        "labels": ["12"] * 2,
+    }
+    answer = http.post("/get_reward", json=body).json()
+    expected = client.score(QUESTION, WRONG)
+    for i in range(2):
+        assert answer["rewards"][i] == answer["scores"][i] == pytest.approx(min(expected.step_scores), abs=1e-6)
+        assert answer["step_scores"][i] == pytest.approx(expected.step_scores, abs=1e-6)
+    assert answer["extra_logs"]["prm_steps"] == [3, 3]
+    assert answer["errors"] == {}
+    last = http.post("/get_reward?aggregate=last", json=body).json()
+    assert last["rewards"][0] == pytest.approx(expected.step_scores[-1], abs=1e-6)
+    logs = http.post("/get_reward?aggregate=sum_log", json=body).json()
+    assert logs["rewards"][0] == pytest.approx(np.log(expected.step_scores).sum(), abs=1e-3)
+    assert logs["scores"][0] == pytest.approx(np.prod(expected.step_scores), abs=1e-6)
+
+
+def test_openrlhfs_request_without_prompts_scores_the_tags_in_the_text(http):
+    text = f"{QUESTION} " + "\n".join(f"Step {k}: {step} ки" for k, step in enumerate(WRONG, 1))
+    answer = http.post("/get_reward", json={"query": [text]}).json()
+    (item,) = http.post("/v1/embeddings", json={"input": text, "encoding_format": "float"}).json()["data"]
+    assert answer["step_scores"][0] == pytest.approx(item["embedding"], abs=1e-6)
+    assert answer["rewards"] == [pytest.approx(min(item["embedding"]), abs=1e-6)]
+
+
+def test_a_query_that_cannot_be_scored(http):
+    body = {"query": [f"{QUESTION} Step 1: 12 + 5 = 17", QUESTION], "prompts": [QUESTION, QUESTION]}
+    refused = http.post("/get_reward", json=body)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith("query 1: ")
+    assert "on_error=0" in refused.json()["error"]["message"]
+    answer = http.post("/get_reward?on_error=-1", json=body).json()
+    assert answer["rewards"][1] == -1
+    assert answer["rewards"][0] > 0.5
+    assert answer["step_scores"][1] == []
+    assert list(answer["errors"]) == ["1"]
+    assert answer["extra_logs"]["prm_unscored"] == [0, 1]
+    still_answers(http)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"query": "text"}, "query: input should be a valid list, found 'text'"),
+        ({"query": []}, "query: list should have at least 1 item"),
+        ({"query": ["a", "b"], "prompts": ["a"]}, "expected one prompt per query, found 1 prompts for 2 queries"),
+        ({"query": ["no tag here"]}, "no step tag (▁ки) in 'no tag here'"),
+        ({"query": ["b c"], "prompts": ["a"]}, "does not begin with its prompt"),
+        ({}, "query: is missing"),
+    ],
+)
+def test_bad_reward_requests(http, body, message):
+    answer = http.post("/get_reward", json=body)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+    still_answers(http)
+
+
+@pytest.mark.parametrize(("query", "message"), [("aggregate=max", "'sum_log'"), ("on_error=nan", "finite number")])
+def test_bad_reward_options(http, query, message):
+    answer = http.post(f"/get_reward?{query}", json={"query": ["a ки"]})
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", "/get_reward"), ("POST", "/get_reward/")],
+)
+def test_the_api_key_guards_every_route(url, method, path, headers):
+    body = {"content": "{nonsense"} if method == "POST" else {}
+    assert httpx.request(method, url + path, headers=headers, **body).status_code == 401
+
+
+def test_a_client_with_a_wrong_key_is_told_so(url, monkeypatch):
+    with PRMClient(url, api_key="wrong") as client, pytest.raises(PRMError, match="refused the API key"):
+        client.score(QUESTION, RIGHT)
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    with PRMClient(f"{url}/v1/") as client:
+        assert client.score(QUESTION, WRONG).first_error() == 1
+
+
+def test_openapi_page(http):
+    page = http.get("/openapi.json").json()
+    for method, path in (("post", "/v1/prm/score"), ("get", "/v1/prm/recipe"), ("post", "/get_reward")):
+        route = page["paths"][path][method]
+        assert route["tags"] == ["process reward model"]
+        assert route["summary"]
+        assert {"200", "400", "401", "404"} <= set(route["responses"])
+        if method == "post":
+            content = route["requestBody"]["content"]["application/json"]
+            assert content["schema"]["$ref"].endswith("Request")
+            for example in content["examples"].values():
+                assert http.post(path, json=example["value"]).status_code == 200
+    assert page["paths"]["/v1/embeddings"]
+    assert http.get("/docs").status_code == 200
+
+
+ONE = {"question": QUESTION, "steps": RIGHT}
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        ({}, "give exactly one of steps, candidates and inputs; found none of them", None),
+        ({"question": QUESTION}, "found none of them", None),
+        ({"steps": RIGHT}, "question is missing; it stands beside steps", None),
+        ({**ONE, "candidates": [RIGHT]}, "found steps and candidates", None),
+        ({**ONE, "inputs": [ONE]}, "found steps and inputs", None),
+        ({"question": QUESTION, "inputs": [ONE]}, "every input has its own", None),
+        ({"question": 3, "steps": RIGHT}, "question: input should be a valid string, found 3", "question"),
+        ({"question": QUESTION, "steps": "1 + 1"}, "steps: input should be a valid list, found '1 + 1'", "steps"),
+        ({"question": QUESTION, "steps": ["a", None]}, "steps.1: input should be a valid string", "steps.1"),
+        ({"question": QUESTION, "steps": []}, "step", None),
+        ({"question": QUESTION, "steps": ["12 + 5 = 17", " "]}, "step", None),
+        ({"question": QUESTION, "candidates": []}, "candidates: list should have at least 1 item", "candidates"),
+        ({**ONE, "aggregate": "max"}, "'min', 'product', 'mean', 'last' or 'sum_log', found 'max'", "aggregate"),
+        ({**ONE, "return": "all"}, "'scores', 'probabilities' or 'logits', found 'all'", "return"),
+        ({**ONE, "agregate": "min"}, "agregate: is not a field of this request", "agregate"),
+        ({**ONE, "priority": "high"}, "priority: input should be a valid integer, found 'high'", "priority"),
+        ({**ONE, "priority": 10**30}, "priority: ", "priority"),
+        ({"question": QUESTION, "steps": ["1 + 1 = 2"] * 10_000}, "step", None),
+        ({"question": "a " * 500_000, "steps": RIGHT}, "token", None),
+        ({"question": QUESTION, "steps": ["1" * 1_000_000]}, "step", None),
+        ([ONE], "expected a JSON object, found a list of length 1", None),
+    ],
+)  # fmt: skip
+def test_a_bad_request_gets_400_with_a_sentence(http, body, message, param):
+    answer = http.post("/v1/prm/score", json=body)
+    assert answer.status_code == 400, answer.text[:500]
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert message in error["message"]
+    assert len(error["message"]) < 1000
+    assert "{'type'" not in error["message"]
+    assert error["param"] == param
+    assert error["code"] == 400
+    still_answers(http)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"", "application/json", "the body is empty"),
+        (b"{", "application/json", "the body is not JSON: "),
+        (json.dumps(ONE).encode(), "text/plain", "Only 'application/json' is allowed"),
+        (b'{"question": NaN, "steps": ["a"]}', "application/json", "question: input should be a valid string"),
+        (b'{"question": "\\ud800", "steps": ["a"]}', "application/json", "half of a surrogate pair"),
+        (b'{"question": "\xff", "steps": ["a"]}', "application/json", "not JSON in UTF-8"),
+        (b"[" * 100_000, "application/json", "nested too deeply"),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_request(http, content, kind, message):
+    answer = http.post("/v1/prm/score", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == 400, answer.text[:500]
+    assert message in answer.json()["error"]["message"]
+    still_answers(http)
+
+
+def test_which_step_no_longer_fits(http):
+    message = ask(http, 400, question=QUESTION, steps=["1 + 1 = 2"] * 10_000)["error"]["message"]
+    assert re.search(r"step \d+", message)
+    assert str(LONGEST) in message
+
+
+def test_models(http, url):
+    refused = ask(http, 404, model="other", question=QUESTION, steps=RIGHT)["error"]
+    assert refused["type"] == "NotFoundError"
+    assert refused["message"] == "The model `other` does not exist. Valid aliases: tiny."
+    with (
+        PRMClient(url, model="other", api_key=KEY) as client,
+        pytest.raises(PRMError, match="`other` does not") as failed,
+    ):
+        client.score(QUESTION, RIGHT)
+    assert not isinstance(failed.value, RequestError)  # no item is at fault: nobody may go on without scores
+    with PRMClient(url, model="tiny", api_key=KEY, priority=5) as client:
+        assert client.score(QUESTION, WRONG).first_error() == 1
+
+
+def test_the_request_id_is_the_callers(http):
+    answer = http.post("/v1/prm/score", json=ONE, headers={"X-Request-Id": "mine"}).json()
+    assert answer["id"] == "prm-mine"
+
+
+def test_the_async_client_gives_the_same(url, client, solutions):
+    async def everything():
+        async with AsyncPRMClient(url, api_key=KEY, max_concurrency=3) as prm:
+            one = await prm.score(*solutions[0])
+            ranking = await prm.rank(QUESTION, [WRONG, RIGHT])
+            return one, ranking, await prm.score_batch(solutions, progress=False), await prm.recipe()
+
+    one, ranking, batch, recipe = asyncio.run(everything())
+    assert recipe == client.recipe
+    assert ranking.best == 1
+    expected = client.score_batch(solutions, progress=False)
+    assert one.step_scores == pytest.approx(expected[0].step_scores, abs=1e-6)
+    for found, result in zip(batch, expected, strict=True):
+        assert found.step_scores == pytest.approx(result.step_scores, abs=1e-6)
+
+
+def test_the_reward_function(client):
+    text = "\n".join(f"Step {k}: {step}" for k, step in enumerate(WRONG, 1))
+    rewards = client.reward_fn()(prompts=[QUESTION, QUESTION], completions=[text, ""])
+    assert rewards == [pytest.approx(min(client.score(QUESTION, WRONG).step_scores), abs=1e-6), None]
+
+
+def _metric(http, name):
+    lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(name)]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def test_a_caller_who_leaves_takes_the_requests_back(http, url):
+    rng = random.Random(9)
+    inputs = [{"question": (one := solution(rng)).question, "steps": one.steps * 8} for _ in range(3000)]
+    done = 'vllm:request_success_total{engine="0",finished_reason="stop"'
+    before = _metric(http, done)
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/prm/score", json={"inputs": inputs}, timeout=httpx.Timeout(60, read=2))
+    deadline = time.monotonic() + 20
+    while (waiting := _metric(http, "vllm:num_requests_waiting{") + _metric(http, "vllm:num_requests_running{")) > 0:
+        assert time.monotonic() < deadline, f"{waiting} requests are still there"
+        time.sleep(0.5)
+    scored = _metric(http, done) - before
+    assert 0 < scored < len(inputs)  # some were under way when the caller left, and the rest never came
+    time.sleep(1)
+    assert _metric(http, done) - before == scored
+    still_answers(http)
