@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 
+import other_heads
 import pytest
-import torch
-from checkpoints import SMALL, TAG, real_tokenizer
+from checkpoints import TAG, real_tokenizer
 from conftest import running
 from oracle import TOLERANCE, Oracle, difference, tokens, words
-from safetensors.torch import load_file, save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Model
 from vllm import PoolingParams
 from vllm.exceptions import VLLMValidationError
 
@@ -149,7 +145,6 @@ class TestExplicitPositions:
         assert difference(outputs[1].outputs.data, oracle.scores(ids)) < TOLERANCE
 
 
-QWEN = {key: value for key, value in SMALL.items() if key != "initializer_range"} | {"initializer_range": 0.2}
 TWO_CLASSES = {
     "name": "two classes",
     "step_tag": {"piece": "▁ки"},
@@ -180,54 +175,19 @@ def step_positions(ids: list[int]) -> list[int]:
     return [i for i, id_ in enumerate(ids) if id_ == TAG]
 
 
-def rewrite(folder: Path, **config) -> None:
-    """Change config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
-
-
 @pytest.fixture(scope="module")
 def own_head(tmp_path_factory):
-    """Qwen2.5-Math-PRM's shape: a Qwen2 with Linear, ReLU, Linear to two classes; and its logits."""
+    """A folder, and token ids -> the logits of its steps."""
     folder = tmp_path_factory.mktemp("own")
-    torch.manual_seed(0)
-    model = Qwen2Model(Qwen2Config(**QWEN)).eval()
-    size = model.config.hidden_size
-    score = torch.nn.Sequential(torch.nn.Linear(size, size), torch.nn.ReLU(), torch.nn.Linear(size, 2))
-    model.save_pretrained(folder)
-    real_tokenizer().save_pretrained(folder)
-    weights = {f"model.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
-    weights |= {f"score.{name}": tensor for name, tensor in score.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    rewrite(folder, architectures=["Qwen2ForProcessRewardModel"])
-
-    @torch.no_grad()
-    def logits(ids):
-        return score(model(torch.tensor([ids])).last_hidden_state[0])[step_positions(ids)]
-
-    return str(folder), logits
+    logits = other_heads.own_head(folder, real_tokenizer())
+    return str(folder), lambda ids: logits(ids)[step_positions(ids)]
 
 
 @pytest.fixture(scope="module")
 def value_head(tmp_path_factory):
-    """Skywork-o1-Open-PRM's shape: a Qwen2 causal LM with TRL's value head; and its values."""
     folder = tmp_path_factory.mktemp("value")
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**QWEN)).eval()
-    head = torch.nn.Linear(model.config.hidden_size, 1)
-    model.save_pretrained(folder)
-    real_tokenizer().save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    del weights["lm_head.weight"]
-    rewrite(folder, architectures=["Qwen2ForPrmModel"])  # a class that only Skywork's own plugin knows
-    weights |= {f"v_head.summary.{name}": tensor.clone() for name, tensor in head.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-    @torch.no_grad()
-    def values(ids):
-        return head(model.model(torch.tensor([ids])).last_hidden_state[0])[step_positions(ids)]
-
-    return str(folder), values
+    logits = other_heads.value_head(folder, real_tokenizer())
+    return str(folder), lambda ids: logits(ids)[step_positions(ids)]
 
 
 CACHED = {"block_size": BLOCK, "max_num_batched_tokens": 64}
