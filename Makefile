@@ -14,7 +14,7 @@ help:
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make check   ruff and mypy only"
 	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
-	@echo "make bench   throughput and search against vLLM's native route (about 10 minutes, on an idle machine)"
+	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 25 minutes, on an idle machine)"
 
 setup: .venv/.ready
 
@@ -43,8 +43,7 @@ test: check
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python benchmarks/throughput.py --output benchmarks/results/throughput.json
-	$(BIN)/python benchmarks/search.py --output benchmarks/results/search.json
+	$(BIN)/python benchmarks/suite.py
 
 sweep: setup
 	$(BIN)/python -m sweep.run --again

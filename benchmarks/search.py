@@ -1,134 +1,102 @@
-"""What does a search cost that sends the same prefixes again and again?
+"""W2, search: what does a search cost that sends the same prefixes again and again?
 
-A beam search is replayed: four beams, each round sends every beam's whole prefix and the two best fork. Step lengths
-are those of real solutions (data/). vLLM's native route computes every prefix whole; ours computes what is new, and
-the last, partial block, because vLLM reuses whole blocks. Before timing, both must give the same scores.
+Beam search (4 beams, the 2 best fork) and DVTS (2 trees of 4, each tree keeps its best) are replayed: each round sends
+every beam's whole prefix. Step lengths are those of real solutions. vLLM's native route computes every prefix whole;
+ours computes what is new, and the last, partial block, because vLLM reuses whole blocks.
 
-`ideal` is what whole-block reuse leaves to compute, counted on the prompts alone: per prompt, its tokens less the
-whole blocks of its longest prefix sent before (at least its last token is computed). The last line printed is one
-JSON document.
+computed / ideal: tokens computed by ours over those that whole-block reuse leaves (counted on the prompts alone).
+share: how much of the saving in tokens (sent / computed) becomes a saving in time (native / ours).
+floor_reuse is vLLM's plain embedding of the same prompts with prefix caching: the time that reuse leaves to anybody.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
-import os
-import platform
-import random
-import sys
-import tempfile
-from pathlib import Path
+import statistics
+from functools import partial
+from itertools import accumulate
+from typing import Any
 
-from engines import TAG, Batches, build_model, engines, largest_difference, replay
+from turns import Played, checkpoint, difference, faster, finish, parser, play
+from workloads import Batches, beam_search, dvts, ideal, sent, unique
 
-BEAMS, KEPT, BLOCK = 4, 2, 32
-LENGTHS = Path(__file__).parent / "data" / "prm-lengths.csv"
-
-
-def real_step_lengths() -> tuple[list[int], list[int]]:
-    """Tokens per question and tokens per step, over all solutions."""
-    questions, steps = [], []
-    with LENGTHS.open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            questions.append(int(row["question_tokens"]))
-            steps += [int(n) for n in row["step_tokens"].split()]
-    return questions, steps
-
-
-def beam_search(rounds: int, seed: int) -> Batches:
-    """One batch a round: every beam's whole prefix."""
-    rng = random.Random(seed)
-    questions, steps = real_step_lengths()
-    words = [i for i in range(1000, 12000) if i != TAG]
-    beams = [rng.choices(words, k=max(1, rng.choice(questions)))] * BEAMS
-    batches = []
-    for _ in range(rounds):
-        beams = [[*beam, *rng.choices(words, k=max(1, rng.choice(steps) - 1)), TAG] for beam in beams]
-        batches.append(beams)
-        beams = [beam for beam in rng.sample(beams, KEPT) for _ in range(BEAMS // KEPT)]
-    return batches
-
-
-def ideal(batches: Batches) -> int:
-    """Tokens that whole-block reuse leaves to compute, with an endless cache."""
-    seen: set[tuple[int, ...]] = set()
-    computed = 0
-    for batch in batches:
-        for ids in batch:
-            reused = 0
-            while reused + BLOCK < len(ids) and tuple(ids[: reused + BLOCK]) in seen:
-                reused += BLOCK
-            computed += len(ids) - reused
-            seen.update(tuple(ids[:end]) for end in range(BLOCK, len(ids) + 1, BLOCK))
-    return computed
+WAYS = ["ours", "native", "floor_reuse"]
+SLOW = ["logprobs", "transformers"]  # at the first number of rounds only
+SEARCHES = {"beam search": beam_search, "DVTS": dvts}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, nargs="+", default=[12, 24, 40])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", help="a checkpoint folder instead of the random 60M Llama")
-    parser.add_argument("--output", type=Path, help="also write the JSON document to this file")
-    arguments = parser.parse_args()
-
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        if not arguments.model:
-            build_model(Path(folder))
-        options = {"max_model_len": 8192, "block_size": BLOCK, "max_num_batched_tokens": 8192}
-        with engines(arguments.model or folder, ["ours", "native"], **options) as pipes:
-            for way in pipes:
-                replay(pipes[way], beam_search(3, seed=99))  # warm up
-            for rounds in arguments.rounds:
-                for repeat in range(arguments.repeats):
-                    batches = beam_search(rounds, seed=repeat)
-                    found = {
-                        way: replay(pipes[way], batches) for way in (list(pipes) if repeat % 2 else reversed(pipes))
-                    }
-                    ours, native = found["ours"], found["native"]
-                    difference = largest_difference(ours, native)
-                    assert difference < 1e-5, f"ours and native differ by {difference}"
-                    sent = sum(len(ids) for batch in batches for ids in batch)
-                    rows.append(
-                        {
-                            "rounds": rounds,
-                            "sent": sent,
-                            "computed": sent - sum(ours.cached),
-                            "ideal": ideal(batches),
-                            "ours_s": ours.seconds,
-                            "native_s": native.seconds,
-                            "difference": difference,
-                        }
-                    )
-                    print(rows[-1], file=sys.stderr)
-    report(rows, arguments.output)
-
-
-def report(rows: list[dict], output: Path | None) -> None:
-    print(f"beam search, {BEAMS} beams, blocks of {BLOCK} tokens, real step lengths, float32")
-    print(f"{'rounds':>7}{'sent':>8}{'computed':>10}{'ideal':>8}{'native s':>10}{'ours s':>8}{'faster':>8}")
-    table = []
-    for rounds in sorted({row["rounds"] for row in rows}):
-        total = {k: sum(row[k] for row in rows if row["rounds"] == rounds) for k in rows[0] if k != "difference"}
-        total["rounds"], total["faster"] = rounds, total["native_s"] / total["ours_s"]
-        table.append(total)
-        print(
-            f"{rounds:7}{total['sent']:8}{total['computed']:10}{total['ideal']:8}{total['native_s']:10.1f}"
-            f"{total['ours_s']:8.1f}{total['faster']:8.1f}"
-        )
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, nargs="+", default=[12, 24, 40])
+    made.add_argument("--repeats", type=int, default=3, help="searches of each kind and number of rounds")
+    arguments = made.parse_args()
+    rounds, repeats = ([2, 3], 1) if arguments.quick else (arguments.rounds, arguments.repeats)
+    with checkpoint(arguments, max_model_len=8192, max_num_batched_tokens=8192) as what:
+        kinds: list[tuple[str, int] | None] = [None]
+        turns: list[Batches] = [beam_search(3, 99, what.tokens.tag)]  # warms up
+        for repeat in range(repeats):
+            for count in rounds:
+                for name, make in SEARCHES.items():
+                    kinds.append((name, count))
+                    turns.append(make(count, repeat, what.tokens.tag))
+        played = play(what, WAYS, turns)
+        slow = play(what, ["ours", *SLOW], [turns[0], turns[kinds.index(("beam search", rounds[0]))]])
+    table = [
+        _row(played, turns, [n for n, kind in enumerate(kinds) if kind == (name, count)], arguments.block_size)
+        | {"search": name, "rounds": count}
+        for name in SEARCHES
+        for count in rounds
+    ]
+    _show(table)
+    peers = {way: faster(slow, "ours", way)["median"] for way in SLOW}
+    print(f"beam search of {rounds[0]} rounds: " + ", ".join(f"{way} / ours {r:.1f}" for way, r in peers.items()))
+    print(f"largest difference of scores: {max(difference(played), difference(slow)):.1e}")
     document = {
         "benchmark": "search",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "table": table,
-        "runs": rows,
+        "slow_peers_over_ours": {"rounds": rounds[0], **peers},
+        "largest_score_difference": max(difference(played), difference(slow)),
     }
-    line = json.dumps(document)
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    finish(document, what, arguments.output)
+
+
+def _row(played: Played, turns: list[Batches], numbers: list[int], block: int) -> dict[str, Any]:
+    """Sums over the searches of one kind."""
+    total = {way: sum(played[way][n].seconds for n in numbers) for way in WAYS}
+    count = partial(_summed, turns, numbers)
+    row: dict[str, Any] = {
+        "sent": count(sent),
+        "unique": count(unique),
+        "ideal": count(partial(ideal, block=block)),
+        "computed": count(sent) - sum(sum(played["ours"][n].cached) for n in numbers),
+        **{f"{way}_s": seconds for way, seconds in total.items()},
+        "native_over_ours": statistics.median(played["native"][n].seconds / played["ours"][n].seconds for n in numbers),
+        "ours_over_floor_reuse": total["ours"] / total["floor_reuse"],
+    }
+    row["clock"] = {way: _clock(played, way, numbers) for way in ("native", "ours")}
+    row["computed_over_ideal"] = row["computed"] / row["ideal"]
+    row["share"] = row["native_over_ours"] / (row["sent"] / row["computed"])
+    return row
+
+
+def _clock(played: Played, way: str, numbers: list[int]) -> list[float]:
+    """Seconds since the start after each round, mean over the searches: a straight line if rounds cost the same."""
+    each = zip(*(played[way][n].each for n in numbers), strict=True)
+    return [round(seconds / len(numbers), 4) for seconds in accumulate(map(sum, each))]
+
+
+def _summed(turns: list[Batches], numbers: list[int], count: Any) -> int:
+    return sum(count(turns[n]) for n in numbers)
+
+
+def _show(table: list[dict[str, Any]]) -> None:
+    columns = {
+        "rounds": "{:d}", "sent": "{:,d}", "unique": "{:,d}", "computed": "{:,d}", "computed_over_ideal": "{:.3f}",
+        "native_s": "{:.1f}", "ours_s": "{:.2f}", "floor_reuse_s": "{:.2f}", "native_over_ours": "{:.1f}",
+        "share": "{:.2f}",
+    }  # fmt: skip
+    print(f"{'search':12}" + "".join(f"{name.replace('_over_', '/'):>15}" for name in columns))
+    for row in table:
+        print(f"{row['search']:12}" + "".join(f"{form.format(row[name]):>15}" for name, form in columns.items()))
 
 
 if __name__ == "__main__":

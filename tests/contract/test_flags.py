@@ -58,6 +58,20 @@ def test_vllms_own_flags_mean_what_they_say(parser):
         assert not args.hf_overrides
 
 
+def test_task_embed_turns_on_what_vllm_turns_off_for_step(parser):
+    """Prefix caching and chunked prefill: safe with our pooler, and on for a recipe by vLLM's own defaults."""
+    names = ("enable_prefix_caching", "enable_chunked_prefill")
+
+    def given(*line):
+        args = parser.parse_args([KNOWN, "--pooler-config", STEP, *line])
+        return tuple(getattr(args, name) for name in names)
+
+    assert given("--task", "embed") == (True, True)
+    assert given("--task", "embed", "--no-enable-prefix-caching") == (False, True)
+    assert given("--task", "embed", "--no-enable-chunked-prefill") == (True, False)
+    assert given("--runner", "pooling", "--convert", "embed") == (None, None)  # vLLM's own flags alone: its defaults
+
+
 def test_an_unknown_model_stays_a_plain_embedding_model(parser, vllm_log):
     args = parser.parse_args(["Qwen/Qwen3-Embedding-0.6B", "--task", "embed"])
     assert (args.runner, args.convert) == ("pooling", "embed")

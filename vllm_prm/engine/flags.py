@@ -67,6 +67,11 @@ def _apply(args: argparse.Namespace) -> None:
             "--prm and a STEP --pooler-config both say what to score; keep --prm, or keep the pooler config"
         )
     if by_flags:
+        # vLLM turns both off for STEP pooling, because its own STEP pooler loses the steps of cached or earlier
+        # tokens. Ours keeps them (score_cache.py), so they are on as for a recipe, unless the line says otherwise.
+        for name in ("enable_prefix_caching", "enable_chunked_prefill"):
+            if getattr(args, name, None) is None:
+                setattr(args, name, True)
         return
     model = getattr(args, "model_tag", None) or args.model
     recipe = load_recipe(args.prm) if args.prm is not None else find_recipe(model)

@@ -90,6 +90,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         self.width = width
         self.slots: _Slots | None = None  # of the batch under way
         self.kv_cache = torch.tensor([])  # [blocks, block size, width] once bound
+        self._asked_block_size: int | None = None
         # vLLM orders layers by the one number in their name; ours comes after all of the model's.
         name = f"prm.layers.{vllm_config.model_config.get_total_num_hidden_layers()}.scores"
         vllm_config.compilation_config.static_forward_context[name] = self
@@ -98,6 +99,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         return _ScoreBackend
 
     def get_kv_cache_spec(self, vllm_config: VllmConfig) -> KVCacheSpec:
+        self._asked_block_size = vllm_config.cache_config.block_size
         return FullAttentionSpec(
             block_size=vllm_config.cache_config.block_size,
             num_kv_heads=1,
@@ -110,6 +112,23 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
     def bind_kv_cache(self, kv_cache: torch.Tensor) -> None:
         """vLLM hands over [blocks, 1 head, block size, width]."""
         self.kv_cache = kv_cache.squeeze(1)
+        blocks, size, width = self.kv_cache.shape
+        row = width * self.kv_cache.element_size()
+        logger.info(
+            "Score cache: %d bytes per token, %.1f MiB for %d blocks of %d tokens.",
+            row,
+            blocks * size * row / 2**20,
+            blocks,
+            size,
+        )
+        if self._asked_block_size and size > self._asked_block_size:
+            logger.warning(
+                "Prefixes are reused in pieces of %d tokens, not of %d: this model mixes kinds of attention, and vLLM "
+                "gives their caches pages of one size. --disable-hybrid-kv-cache-manager keeps the pieces small, at "
+                "the cost of KV memory for the layers with a sliding window.",
+                size,
+                self._asked_block_size,
+            )
 
     @property
     def ready(self) -> bool:
@@ -138,6 +157,11 @@ def new_score_cache(settings: StepSettings, vllm_config: VllmConfig) -> ScoreCac
     """
     if not vllm_config.cache_config.enable_prefix_caching or not keeps_scores(vllm_config.model_config):
         return None
+    if vllm_config.model_config.attn_type == "encoder_only":
+        raise UnsupportedError(
+            "in this model a token attends to those after it, so what is cached of a prefix does not hold for a "
+            "longer prompt; start with --no-enable-prefix-caching"
+        )
     if not get_pp_group().is_last_rank:
         return None  # the pooler runs on the last stage only
     layers = vllm_config.compilation_config.static_forward_context
@@ -151,6 +175,4 @@ def new_score_cache(settings: StepSettings, vllm_config: VllmConfig) -> ScoreCac
             f"layer {odd[0]} of this model keeps {type(specs[odd[0]]).__name__}, not paged keys and values, so the "
             "scores of cached positions cannot be kept beside it; start with --no-enable-prefix-caching"
         )
-    width = len(settings.scoring_ids)
-    logger.info("Keeping scores beside the KV cache: %d bytes a token, in blocks of the prefix cache.", 4 * width)
-    return ScoreCache(width, vllm_config)
+    return ScoreCache(len(settings.scoring_ids), vllm_config)

@@ -1,0 +1,76 @@
+"""The checkpoint that the benchmarks run on: a random Llama that behaves like a PRM where it matters.
+
+Real PRMs put the scoring tokens first at a step tag. A random model does not, and then vLLM's `prompt_logprobs=20`
+could not be compared: it returns the first twenty tokens only. So they are put first everywhere, by a constant; which
+of the two comes first still depends on the prompt. Nothing else about the weights matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 128_256  # Llama 3's
+LONGEST = 40_960  # positions: room for the 32k-token solution of tail.py
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a checkpoint is asked: the step tag, the scoring tokens and their pieces (the native route wants names)."""
+
+    tag: int = 12902  # math-shepherd's ids, in its Mistral vocabulary; here only numbers
+    scoring: tuple[int, int] = (648, 387)
+    pieces: tuple[str, str] = ("good", "bad")
+
+
+def build_model(folder: Path) -> int:
+    """A Llama of about 60M parameters and a word tokenizer in `folder`; returns the number of parameters."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+    )
+    model = LlamaForCausalLM(config)
+    _put_scoring_tokens_first(model, Tokens())
+    model.save_pretrained(folder)
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    for id_, piece in zip(Tokens().scoring, Tokens().pieces, strict=True):
+        words[piece] = words.pop(f"w{id_}")
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="w0").save_pretrained(folder)
+    return sum(p.numel() for p in model.parameters())
+
+
+def _put_scoring_tokens_first(model: Any, tokens: Tokens) -> None:
+    """Hidden dimension 0 becomes a constant that no layer writes to; the scoring tokens' rows are large there."""
+    import torch
+
+    with torch.no_grad():
+        rows = model.get_input_embeddings().weight  # tied: the rows of the output head too
+        rows[:, 0] = 0.3  # small beside the rest of a row (0.05 * sqrt(384) = 1), which is to tell tokens apart
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+        # Times the constant, over the norm of a hidden state (3 a dimension), this is a logit of 15; others reach 6.
+        rows[list(tokens.scoring), 0] = 150.0
+
+
+def tokens_of(model: str, tag: int, scoring: list[int]) -> Tokens:
+    """The ids of a real checkpoint, with the pieces that its tokenizer has for them."""
+    from transformers import AutoTokenizer
+
+    good, bad = scoring
+    pieces = AutoTokenizer.from_pretrained(model).convert_ids_to_tokens([good, bad])
+    return Tokens(tag, (good, bad), (pieces[0], pieces[1]))
