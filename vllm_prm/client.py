@@ -21,11 +21,11 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vllm_prm.aggregate import check_aggregation
-from vllm_prm.errors import PRMError, RecipeError, RequestError
+from vllm_prm.errors import PRMError, RecipeError, RequestError, UnreachableError
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.results import Ranking, StepScores
 from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
-from vllm_prm.transport import Transport, Unreachable
+from vllm_prm.transport import Transport
 
 # How far the server's step scores may be from those made of its logits: exp differs by a unit in the last place
 # between machines (1e-16), another recipe by far more.
@@ -105,7 +105,7 @@ class AsyncPRMClient:
                     results[i] = item if isinstance(item, PRMError) else gone or await self._score(*item)
                 except PRMError as error:
                     results[i] = error
-                    if isinstance(error, Unreachable):
+                    if isinstance(error, UnreachableError):
                         gone = error
                 bar.update()
 

@@ -4,6 +4,7 @@ PRMError
   RecipeError       a recipe is malformed or unknown, or the model or tokenizer does not fit it: at start-up
   RequestError      one request asks for what cannot be: HTTP 400, ValueError offline; the engine lives on
   UnsupportedError  this engine configuration cannot serve a PRM: at start-up
+  UnreachableError  nothing answers at a server's address
   BatchError        some solutions of a batch have no score; it carries the others' scores
 
 RecipeError and RequestError are ValueErrors too, because that is what vLLM turns into HTTP 400 and what its
@@ -30,6 +31,10 @@ class RequestError(PRMError, ValueError):
 
 class UnsupportedError(PRMError, ValueError):
     """The engine is configured in a way that cannot give right scores."""
+
+
+class UnreachableError(PRMError):
+    """Nothing accepts connections at the server's address, after all retries."""
 
 
 class BatchError(PRMError):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import PRMError, RequestError, UnreachableError
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
 _BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
@@ -22,10 +22,6 @@ _LONGEST_PAUSE_S = 8.0
 _LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is down, not busy
 _KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
 _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
-
-
-class Unreachable(PRMError):
-    """Nothing accepts connections at the server's address, after all retries."""
 
 
 class Transport:
@@ -84,7 +80,7 @@ class Transport:
                 "lower max_concurrency, or give a longer timeout"
             )
         tried = "once" if attempts == 1 else f"{attempts} times"
-        kind = Unreachable if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else PRMError
+        kind = UnreachableError if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else PRMError
         return kind(
             f"no answer from {self.url} (tried {tried}): {str(error) or type(error).__name__}. Is the server up and "
             "the address right? Start one with: VLLM_PLUGINS=prm vllm serve MODEL --task embed"
