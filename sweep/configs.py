@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     # The sizes of DeepSeek, which are the only ones that vLLM's MLA kernels take.
     **{"q_lora_rank": 64, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
     **dict.fromkeys(("depth", "num_heads", "encoder_layers", "decoder_layers"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
     **{"embed_dim": 128, "num_encoder_layers": 2, "num_decoder_layers": 2},
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 2),
     "first_k_dense_replace": 1,
@@ -77,12 +78,14 @@ class Entry:
 
     model_type: whose config class; "" is the one transformers lists for the architecture.
     fields: beyond (or instead of) SMALL. options: for the engine. dtype: bfloat16 where a kernel takes nothing else.
+    raw: the fields are the whole config.json, for a class that does not read back what it writes.
     """
 
     model_type: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
+    raw: bool = False
 
 
 def entry(architecture: str) -> Entry:
@@ -104,8 +107,8 @@ def small_config(architecture: str) -> dict[str, Any]:
     model_type = wanted.model_type or _listed_model_type(architecture)
     if not model_type:
         raise LookupError(f"no config class is known for {architecture}; list its fields in sweep/")
-    cls = config_class(model_type)
-    fields = {name: _expanded(value) for name, value in wanted.fields.items()}
+    cls = None if wanted.raw else config_class(model_type)
+    fields = wanted.fields if wanted.raw else {name: _expanded(value) for name, value in wanted.fields.items()}
     config = fields if cls is None else _filled(cls, fields)
     return {**config, "architectures": [architecture], "model_type": model_type, "dtype": wanted.dtype}
 
@@ -186,7 +189,9 @@ def _filled(cls: Any, fields: dict[str, Any]) -> dict[str, Any]:
     parts = {}
     for name, part in vars(_default(cls)).items():
         if isinstance(part, PreTrainedConfig) and name in {*cls.sub_configs, "text_config", "llm_config"}:
-            made = {**_filled(type(part), {}), "model_type": part.model_type}
+            changes = fields.get(name)
+            changes = changes if isinstance(changes, dict) and "model_type" not in changes else {}
+            made = {**_filled(type(part), changes), "model_type": part.model_type}
             parts[name] = {key: value for key, value in made.items() if key not in BOOKKEEPING}
     for name, value in fields.items():  # a dict adds to a part, anything else replaces it
         parts[name] = {**parts[name], **value} if isinstance(value, dict) and name in parts else value
@@ -209,6 +214,7 @@ def save_tokenizer(folder: str) -> None:
     from transformers import PreTrainedTokenizerFast
 
     words = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{i}": i for i in range(3, VOCABULARY)}}
+    words["<image>"] = words.pop("w990")  # the image_token_id of most entries; some models look it up by name
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}

@@ -2,73 +2,279 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sweep.configs import MLA_IN_FLOAT32, Entry
-
-LLAMA: dict[str, Any] = {"model_type": "llama"}
-QWEN2: dict[str, Any] = {"model_type": "qwen2"}
-QWEN3: dict[str, Any] = {"model_type": "qwen3"}
-SIGLIP: dict[str, Any] = {"model_type": "siglip_vision_model"}
-IMAGE_TOKENS = {"image_token_id": 990, "image_token_index": 990, "video_token_id": 991, "video_token_index": 991}
-
-# The vision tower of the InternVL family has no config class of its own.
-INTERN_VIT: dict[str, Any] = {
-    **{"model_type": "intern_vit_6b", "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2},
-    **{"num_attention_heads": 4, "image_size": 448, "patch_size": 14, "num_channels": 3, "qk_normalization": False},
-    **{"layer_norm_eps": 1e-6, "norm_type": "layer_norm", "initializer_factor": 0.1, "hidden_act": "gelu"},
-    **{"qkv_bias": True, "use_flash_attn": False},
-}
-
-
-def intern_vl(text: dict[str, Any], **more: Any) -> Entry:
-    fields = {
-        **{"llm_config": text, "text_config": text, "vision_config": INTERN_VIT, "downsample_ratio": 0.5},
-        **{"select_layer": -1, "ps_version": "v2", "force_image_size": 448, "use_thumbnail": True},
-        **{"dynamic_image_size": True, "min_dynamic_patch": 1, "max_dynamic_patch": 2, "template": "plain"},
-    }
-    return Entry("internvl_chat", {**fields, **more})
-
+from sweep.configs import DECODER, MLA_IN_FLOAT32, Entry
+from sweep.text import ATTENTION_ONLY, MIMO_V2
+from sweep.vision import (
+    DEEPSEEK_VL,
+    FLAT_VISION,
+    GEMMA4,
+    IMAGE_TOKENS,
+    LLAMA,
+    MOLMO,
+    MOONDREAM,
+    NEMOTRON_VL,
+    OVIS_VISION,
+    QWEN2,
+    QWEN3,
+    SIGLIP,
+    VISION_FIRST,
+    intern_vl,
+)
 
 MULTIMODAL: dict[str, Entry] = {
+    "CohereAsrForConditionalGeneration": Entry(
+        fields={"transf_decoder": {"config_dict": {"hidden_size": 128, "max_sequence_length": 512}}}
+    ),
+    "DeepseekVLV2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
+    "DeepseekOCRForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
+    "DeepseekOCR2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
+    "UnlimitedOCRForCausalLM": Entry("unlimited-ocr", DEEPSEEK_VL, raw=True),
+    "DeepseekV41ForCausalLM": Entry("deepseek_v41"),
+    "DeepseekV4ForConditionalGeneration": Entry("deepseek_v4", DECODER, raw=True),
+    "Dots3NoteForCausalLM": Entry("dots3_note"),
+    "DotsOCRForCausalLM": Entry(
+        "dots_ocr", {**DECODER, "vision_config": {**FLAT_VISION, "model_type": "dots_vit"}, **IMAGE_TOKENS}
+    ),
+    "Ernie4_5_VLMoeForConditionalGeneration": Entry(
+        fields={"text_config": {"moe_intermediate_size": [128, 128], "mlp_layer_types": ["dense", "sparse"]}}
+    ),
+    "FireRedASR2ForConditionalGeneration": Entry("fireredasr2", DECODER),
+    "FunASRForConditionalGeneration": Entry("funasr", DECODER),
+    "FunAudioChatForConditionalGeneration": Entry(
+        "funaudiochat",
+        {
+            "text_config": {**DECODER, "model_type": "qwen3", "head_dim": 32},
+            "audio_config": {
+                **{"encoder_layers": 2, "d_model": 128, "encoder_attention_heads": 4, "encoder_ffn_dim": 256},
+                **{"output_dim": 128, "codebook_size": 100},
+                "crq_transformer_config": {**DECODER, "model_type": "qwen3", "head_dim": 32},
+            },
+        },
+        raw=True,
+    ),
+    "Gemma4ForConditionalGeneration": Entry(
+        fields={"text_config": GEMMA4, "vision_config": {"model_type": "gemma4_vision"}}
+    ),
+    "Gemma4UnifiedForConditionalGeneration": Entry(
+        fields={"text_config": GEMMA4, "vision_config": {"model_type": "gemma4_unified_vision"}}
+    ),
+    "GLM4VForCausalLM": Entry(
+        "chatglm",
+        {
+            **{"original_rope": True, "boi_token_id": 992, "eoi_token_id": 993},
+            "vision_config": {**FLAT_VISION, "num_positions": 17, "dropout_prob": 0.0, "scaling_factor": 8},
+        },
+    ),
+    "Glm4vMoeForConditionalGeneration": Entry(fields={"text_config": {"head_dim": 32}}),
+    "Glm5NextForConditionalGeneration": Entry(
+        fields={"text_config": {"num_key_value_heads": 4, "qk_rope_head_dim": 0}}
+    ),
+    "Granite4VisionForConditionalGeneration": Entry(
+        fields={"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0], "downsample_rate": "1/2"}
+    ),
+    "InternS2MobiusForConditionalGeneration": Entry(
+        "interns2_mobius",
+        {
+            "text_config": {"model_type": "qwen3_5_moe_text", **ATTENTION_ONLY, "num_blocks": 1},
+            **{"vision_config": {"model_type": "qwen3_vl_vision"}, **VISION_FIRST},
+        },
+    ),
+    "KananaVForConditionalGeneration": Entry(
+        "kanana-1.5-v",
+        {
+            **{"text_config": LLAMA, "vision_config": {**FLAT_VISION, "model_type": "kanana_vision"}},
+            "projector_config": {
+                **{"model_type": "kanana_projector", "encoder_hidden_size": 128, "hidden_size": 128, "depth": 1},
+                **{"output_hidden_size": 128, "merge_size": 2, "mlp_depth": 1, "pos_emb": True, "pos_emb_size": 16},
+            },
+        },
+    ),
+    **dict.fromkeys(
+        ("KeyeForConditionalGeneration", "KeyeVL1_5ForConditionalGeneration"),
+        Entry(
+            "Keye",
+            {**DECODER, "head_dim": 32, "vision_config": {**FLAT_VISION, "model_type": "keye_vision"}, **VISION_FIRST},
+        ),
+    ),
+    "KimiK3ForConditionalGeneration": Entry("kimi_k3", options=MLA_IN_FLOAT32),
+    "Lfm2VlForConditionalGeneration": Entry(
+        fields={"text_config": {"block_dim": 128, "conv_dim": 128, "layer_types": ["conv", "full_attention"]}}
+    ),
+    "Llama4ForConditionalGeneration": Entry(fields={"text_config": {"num_experts_per_tok": 1}}),
+    "Llama_Nemotron_Nano_VL": Entry("Llama_Nemotron_Nano_VL", {**NEMOTRON_VL, "text_config": LLAMA}),
+    "LlavaOnevision2ForConditionalGeneration": Entry(
+        "llava_onevision2",
+        {
+            **{"text_config": QWEN3, "vision_config": {**FLAT_VISION, "model_type": "llava_onevision2_vision"}},
+            **VISION_FIRST,
+        },
+    ),
+    "MiMoV2OmniForCausalLM": Entry(
+        "mimo_v2_omni",
+        {
+            **{**MIMO_V2, "vision_config": {**FLAT_VISION, "model_type": "mimo_vision"}, "audio_config": None},
+            **VISION_FIRST,
+        },
+    ),
+    "MiniCPMO": Entry(
+        "minicpmo",
+        {
+            **{**DECODER, "version": "2.6", "query_num": 16, "drop_vision_last_layer": False, "slice_mode": True},
+            "vision_config": {**FLAT_VISION, "model_type": "siglip_vision_model"},
+            "audio_config": {"model_type": "whisper"},
+            **{"audio_pool_step": 2, "audio_chunk_length": 1, "init_audio": False, "init_tts": False},
+        },
+    ),
+    "MiniCPMV": Entry(
+        "minicpmv",
+        {
+            **{**DECODER, "version": "2.6", "query_num": 16, "drop_vision_last_layer": False, "slice_mode": True},
+            "vision_config": {**FLAT_VISION, "model_type": "siglip_vision_model"},
+        },
+    ),
+    "MiniMaxM3SparseForConditionalGeneration": Entry(
+        "minimax_m3_vl", {"text_config": {**DECODER, "head_dim": 32, "num_local_experts": 4}}, raw=True
+    ),
+    "MiniCPMV4_6ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
+    "MiniCPMV4_7ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
+    "MolmoForCausalLM": Entry("molmo", MOLMO),
+    "Molmo2ForConditionalGeneration": Entry(
+        "molmo2",
+        {
+            "text_config": {
+                **{**MOLMO, "model_type": "molmo2_text", "additional_vocab_size": 0, "head_dim": 32},
+                **{"use_qk_norm": True, "qk_norm_type": "qwen3", "rope_scaling_layers": None},
+            },
+            "vit_config": {
+                **{**FLAT_VISION, "model_type": "molmo2_vit", "image_num_patch": [4, 4], "image_num_pos": 16},
+                **{"image_patch_size": 14, "num_key_value_heads": 4, "head_dim": 32},
+                "image_default_input_size": [56, 56],
+            },
+            "adapter_config": {
+                **{"model_type": "molmo2_adapter", "head_dim": 32, "hidden_act": "silu", "hidden_size": 128},
+                **{"intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4, "vit_layers": [-1]},
+                **{"pooling_attention_mask": True, "text_hidden_size": 128},
+            },
+            **{"image_patch_id": 990, "image_col_id": 991, "image_start_token_id": 992, "image_end_token_id": 993},
+            **{"image_low_res_id": 994, "low_res_image_start_token_id": 995, "frame_start_token_id": 996},
+            **{"frame_end_token_id": 997, "tie_word_embeddings": False},
+        },
+    ),
+    "MoonshotKimiaForCausalLM": Entry("kimi_audio", {**DECODER, "kimia_adaptor_input_dim": 128}),
+    "MossAudioModel": Entry(
+        "moss_audio",
+        {
+            "language_config": QWEN3,
+            "audio_config": {
+                **{"model_type": "moss_audio_encoder", "d_model": 128, "encoder_layers": 2, "dropout": 0.0},
+                **{"encoder_ffn_dim": 256, "output_dim": 128, "num_mel_bins": 80, "n_window": 50},
+                **{"max_source_positions": 100, "activation_function": "gelu", "activation_dropout": 0.0},
+                **{"downsample_hidden_size": 64, "conv_chunksize": 100, "deepstack_encoder_layer_indexes": [0]},
+                **{"layer_norm_eps": 1e-5, "attention_dropout": 0.0, "encoder_attention_heads": 4},
+            },
+            **{"adapter_hidden_size": 128, "deepstack_num_inject_layers": 1, "tie_word_embeddings": False},
+        },
+    ),
+    **dict.fromkeys(
+        ("NemotronH_Nano_VL_V2", "NemotronH_Nano_Omni_Reasoning_V3", "NemotronH_Super_Omni_Reasoning_V3"),
+        Entry("NemotronH_Nano_VL_V2", NEMOTRON_VL),
+    ),
+    "NemotronH_Omni_Reasoning_V3": Entry("NemotronH_Nano_VL_V2", NEMOTRON_VL),
+    "NemotronParseForConditionalGeneration": Entry(
+        "nemotron_parse",
+        {**DECODER, "is_encoder_decoder": True, "image_size": [64, 64], "encoder": {"model_type": "radio"}},
+    ),
+    "OpenCUAForConditionalGeneration": Entry(
+        "opencua",
+        {
+            **{"text_config": QWEN2, "vision_config": {**FLAT_VISION, "model_type": "opencua_vision"}},
+            "media_placeholder_token_id": 990,
+        },
+    ),
+    "OpenPanguVLForConditionalGeneration": Entry(
+        "openpangu_vl",
+        {
+            **{**DECODER, "vision_config": {**FLAT_VISION, "model_type": "openpangu_vision"}, **VISION_FIRST},
+            "bias": True,
+        },
+    ),
+    "Ovis2_6ForCausalLM": Entry("ovis2_6", {"llm_config": QWEN3, "text_config": QWEN3, **OVIS_VISION}),
+    "Ovis2_6_MoeForCausalLM": Entry(
+        "ovis2_6_moe",
+        {"llm_config": {"model_type": "qwen3_moe"}, "text_config": {"model_type": "qwen3_moe"}, **OVIS_VISION},
+    ),
+    "Ovis2_5": Entry("ovis2_5", {"llm_config": QWEN3, "text_config": QWEN3, **OVIS_VISION}),
+    "Phi4ForCausalLMV": Entry(
+        "phi4-siglip",
+        {
+            **{**DECODER, "mm_hidden_size": 128, "vision_config": {"model_type": "siglip2_vision_model"}},
+            **{"partial_rotary_factor": 1.0, "original_max_position_embeddings": 512, "rope_scaling": None},
+            **{"min_num_patches": 4, "max_num_patches": 16, "resid_pdrop": 0.0},
+        },
+    ),
+    "Moondream3ForCausalLM": Entry("moondream3", MOONDREAM, raw=True),
+    "HfMoondream": Entry("moondream3", MOONDREAM, raw=True),
+    "InternS2PreviewForConditionalGeneration": Entry("qwen3_5_moe", {"text_config": ATTENTION_ONLY}),
+    "Qwen3_5ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
+    "Qwen3_5MoeForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
     "BagelForConditionalGeneration": Entry("bagel"),
     "BailingMoeV3VLForConditionalGeneration": Entry("bailing_moe_v3_vl", options=MLA_IN_FLOAT32),
     "BeeForConditionalGeneration": Entry("llava_onevision"),
     "Cosmos3ForConditionalGeneration": Entry("qwen3_vl"),
-    "DeepseekVLV2ForCausalLM": Entry("deepseek_vl_v2", {"language_config": {"kv_lora_rank": None}}),
-    "DotsOCRForCausalLM": Entry(
-        "dots_ocr", {"vision_config": {}, **{name: QWEN2[name] for name in QWEN2 if name != "model_type"}}
-    ),
     "Eagle2_5_VLForConditionalGeneration": intern_vl(QWEN2, vision_config=SIGLIP),
-    "GLM4VForCausalLM": Entry("chatglm", {"original_rope": True}),
     "H2OVLChatModel": intern_vl(LLAMA),
     "InternVLChatModel": intern_vl(QWEN2),
     "InternS1ForConditionalGeneration": Entry("internvl"),
-    "InternS1ProForConditionalGeneration": Entry("qwen3_vl_moe"),
-    "InternS2PreviewForConditionalGeneration": Entry("qwen3_5_moe"),
+    "InternS1ProForConditionalGeneration": Entry("qwen3_vl_moe", {"text_config": {"norm_topk_prob": True}}),
     "IsaacForConditionalGeneration": Entry("isaac"),
     "KimiVLForConditionalGeneration": Entry("kimi_vl", options=MLA_IN_FLOAT32),
     "KimiK25ForConditionalGeneration": Entry("kimi_k25", options=MLA_IN_FLOAT32),
     "LightOnOCRForConditionalGeneration": Entry("mistral3"),
     "MiDashengLMModel": Entry("midashenglm"),
-    "Moondream3ForCausalLM": Entry("moondream3"),
-    "HfMoondream": Entry("moondream3"),
     "MossTranscribeDiarizeForConditionalGeneration": Entry("moss_transcribe_diarize"),
     "MuseGlimmerForConditionalGeneration": Entry("muse_glimmer", {"vision_config": {"output_dim": 512}}),
     "NVLM_D": intern_vl(QWEN2),
     "OpenVLAForActionPrediction": Entry("openvla"),
-    "Ovis": Entry("ovis"),
-    "Ovis2_5": Entry("ovis"),
-    "Phi3VForCausalLM": Entry("phi3"),
-    "PixtralForConditionalGeneration": Entry("llava"),
+    "Ovis": Entry("ovis", {"llm_config": {**DECODER, "model_type": "qwen2"}}, raw=True),
+    "Phi3VForCausalLM": Entry(
+        "phi3",
+        {
+            "img_processor": {"image_dim_out": 1024, "name": "clip_vision_model", "num_img_tokens": 144},
+            "embd_layer": {
+                **{"embedding_cls": "image", "hd_transform_order": "sub_glb", "projection_cls": "mlp"},
+                **{"use_hd_transform": True, "with_learnable_separator": True},
+            },
+        },
+    ),
+    "PixtralForConditionalGeneration": Entry(
+        "llava", {"vision_config": {"model_type": "pixtral", "rope_theta": 10000.0, "image_token_id": 990}}
+    ),
     "QianfanOCRForConditionalGeneration": Entry("qianfan_ocr"),
     "Qwen2_5OmniModel": Entry("qwen2_5_omni"),
     "Qwen3ASRRealtimeGeneration": Entry("qwen3_asr"),
     "RForConditionalGeneration": Entry("llava_onevision"),
     "SkyworkR1VChatModel": intern_vl(QWEN2),
     "StepVLForConditionalGeneration": Entry("step3_vl"),
-    "Step3VLForConditionalGeneration": Entry("step3_vl"),
-    "UltravoxModel": Entry("ultravox"),
-    "UnlimitedOCRForCausalLM": Entry("unlimited-ocr"),
+    "Step3VLForConditionalGeneration": Entry(
+        "step3_vl",
+        {
+            "text_config": {
+                **{"architectures": ["Step3TextForCausalLM"], "moe_layers_enum": "1", "moe_top_k": 2},
+                **{"share_expert_dim": 128, "share_q_dim": 64},
+            }
+        },
+    ),
+    "Qwen3VLMoeForConditionalGeneration": Entry(fields={"text_config": {"norm_topk_prob": True}}),
+    "UltravoxModel": Entry(
+        "ultravox",
+        {
+            **{"text_config": {**DECODER, "model_type": "llama"}, "hidden_size": 128},
+            "audio_config": {
+                **{"model_type": "whisper", "d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4},
+                **{"encoder_ffn_dim": 256, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 256},
+            },
+        },
+        raw=True,
+    ),
     "VoxtralRealtimeGeneration": Entry("voxtral_realtime"),
 }

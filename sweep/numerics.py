@@ -14,10 +14,13 @@ from typing import Any
 from sweep.run import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)
+# Some virtual machines report AMX and do not allow it: bfloat16 then ends in an illegal instruction.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("float32", {}),
     "bfloat16, head in float32 (default)": ("bfloat16", {}),
     "bfloat16, head in bfloat16": ("bfloat16", {"hf_overrides": {"head_dtype": "model"}}),
+    "auto": ("auto", {}),  # the checkpoint says float32
 }
 
 
@@ -47,7 +50,8 @@ def main() -> None:
         for name, (dtype, options) in ENGINES.items():
             with score.engine(folder, dtype, {"load_format": "auto", **options}) as llm:
                 logits = torch.cat(score.encode(llm, prompts, activated=False))
-            _print(f"vLLM, {name}", logits, right)
+                chosen = str(llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
+            _print(f"vLLM, {name}" + (f" ({chosen})" if dtype == "auto" else ""), logits, right)
     _print("transformers, bfloat16", transformers(model.to(torch.bfloat16)), right)
 
 

@@ -26,7 +26,6 @@ REASONS: dict[str, str] = {
     "InklingForCausalLM": V2_ONLY,
     "InklingForConditionalGeneration": V2_ONLY,
     "KimiLinearForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
-    "KimiK3ForConditionalGeneration": "its linear attention is written in Triton, which has no CPU backend",
     "OlmoHybridForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
     "Rnj1ForCausalLM": "it passes its attention an option that the CPU backend does not have (chunk_lookback)",
     "Step1ForCausalLM": "its attention (square-root ALiBi) is not supported by the CPU backend",
@@ -36,6 +35,26 @@ REASONS: dict[str, str] = {
     "MambaForCausalLM": NO_SCAN,
     "FalconMambaForCausalLM": NO_SCAN,
     "JambaForCausalLM": "with attention layers only: vLLM has no CPU kernel for its selective scan",
+    **dict.fromkeys(
+        ("InternS2PreviewForConditionalGeneration", "Qwen3_5ForConditionalGeneration"),
+        ATTENTION_ONLY,
+    ),
+    "Qwen3_5MoeForConditionalGeneration": ATTENTION_ONLY,
+    "InternS1ProForConditionalGeneration": "a fault of vLLM 0.32: it reads self.model_config, which it never sets",
+    "DiffusionGemmaForBlockDiffusion": "vLLM has diffusion in Model Runner V2 only, which is not the default on CPU; "
+    "where it starts, a PRM of it is refused",
+    "Gemma3nForConditionalGeneration": "even a prompt of text needs its image and audio processors, whose files come "
+    "with the checkpoint (without them: 'inputs_embeds is required on the first PP rank')",
+    "MiDashengLMModel": "torchaudio makes its audio front end when the model is built, and does not import beside "
+    "a CPU torch",
+    "MoonshotKimiaForCausalLM": "its tokenizer (tiktoken.model) comes with the checkpoint",
+    **dict.fromkeys(
+        ("KimiK3ForConditionalGeneration", "Ovis2_5", "Ovis2_6ForCausalLM", "Ovis2_6_MoeForCausalLM"),
+        "its image processor's files come with the checkpoint's own code",
+    ),
+    "OpenPanguVLForConditionalGeneration": "vLLM gives its vision tower no attention on CPU (TORCH_SDPA is refused)",
+    "Phi4MMForCausalLM": "its configuration class and speech encoder come with the checkpoint's own code",
+    "KimiK25ForConditionalGeneration": "its image processor's files come with the checkpoint's own code",
     "Qwen3NextForCausalLM": ATTENTION_ONLY,
     "Qwen3_5ForCausalLM": ATTENTION_ONLY,
     "Qwen3_5MoeForCausalLM": ATTENTION_ONLY,

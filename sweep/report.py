@@ -6,11 +6,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from sweep import oracle
 from sweep.reasons import REASONS
 from sweep.run import results
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 OUTCOMES = {"verified": "verified", "refused": "refused", "stopped": "not buildable here", "failed": "not right"}
+
+BATCH_LIMIT = 1e-5  # as for a prompt alone
+BATCH_NOTE = "prompt by prompt; in a batch vLLM's CPU kernels give it other hidden states, which move scores by {:.1g}"
 
 HEADER = """# Architectures
 
@@ -18,13 +22,16 @@ Which of the generation architectures registered in vLLM {version} give the step
 Written by `make sweep`, which takes about 40 minutes on a CPU; a test fails if a row is missing.
 
 *Verified* means: built from a small configuration with random weights, whose logits differ by more than 0.1 across
-tags and across tokens; prompts with up to nine steps scored by the real engine, one at a time and together; and every
-score compared with the same model's whole `compute_logits` at the tags. The largest difference, of probabilities and of
-raw logits, is in the table; the limit is 1e-5 in float32. `columns` reads the rows of the scoring tokens only,
+tags and across tokens; prompts with up to nine steps scored by the real engine, one at a time; and every score
+compared with the same model's whole `compute_logits` at the tags. The largest difference, of probabilities and of raw
+logits, is in the table; the limit is 1e-5 in float32. `columns` reads the rows of the scoring tokens only,
 `whole head` runs all of it and picks (see `vllm_prm/engine/head.py`). Multimodal models were given prompts of text.
+The same prompts then went in one batch; a note says where that moved the scores. It is in vLLM's layers for the CPU
+(multi-head latent attention, short convolutions), before any head: generation moves as much, as the last table shows.
 
-*Not buildable here* and *not tried* say nothing about whether it works: it did not start on a CPU with the
-configuration that the sweep makes, for the reason given, or the sweep has not come to it.
+*Refused* means that the engine does not start, and says why. *Not buildable here* says nothing about whether it works:
+it did not start on a CPU with the configuration that the sweep makes, for the reason given; an error in quotes is the
+last one that was seen.
 
 {summary}
 """
@@ -45,24 +52,59 @@ def main() -> None:
         lines = ["| architecture | outcome | head | difference | note |", "|---|---|---|---|---|"]
         lines += [f"| `{name}` | " + " | ".join(rest) + " |" for name, *rest in sorted(cells)]
         parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
+    parts.append(_oracle_section())
     version = __version__.split("+")[0]
     DOCUMENT.parent.mkdir(exist_ok=True)
     DOCUMENT.write_text(HEADER.format(version=version, summary=" ".join(summary)) + "\n" + "\n".join(parts))
     print(f"{DOCUMENT}: {' '.join(summary)}")
 
 
+ORACLE = """## Against a generation engine
+
+The rows above compare columns with the whole head of the same pooling model. Here nothing of ours is on the other side:
+a second engine generates text with the same weights, is asked for the log-probabilities of the whole vocabulary at
+every prompt position (`prompt_logprobs`), and its distribution after each step tag, renormalised over the scoring
+tokens, is compared with the PRM engine's answer. {count} architectures, at least one for each kind of head; the largest
+difference of a probability is in the table, the limit is 1e-4 (`python -m sweep.oracle`).
+
+*In a batch* is of the generation engine alone: how far its own probabilities move when the prompts are run together.
+
+| kind of head | architecture | steps | largest difference | generation in a batch |
+|---|---|---|---|---|
+"""
+
+
+def _oracle_section() -> str:
+    rows = []
+    found = oracle.results()
+    for name, kind in oracle.KINDS.items():
+        row = found.get(name, {"why": "not run"})
+        measured = f"{row['difference']:.1e}" if "difference" in row else _observed(row["why"])
+        batch = f"{row['generation_batch_difference']:.0e}" if "generation_batch_difference" in row else ""
+        rows.append(f"| {kind} | `{name}` | {row.get('steps', '')} | {measured} | {batch} |")
+    count = sum("difference" in found.get(name, {}) for name in oracle.KINDS)
+    return ORACLE.format(count=count) + "\n".join(rows) + "\n"
+
+
+def _observed(error: str) -> str:
+    """An error as a table cell."""
+    text = " ".join(error.split()).replace("|", "/")
+    return f'"{text[:180]}{"..." if len(text) > 180 else ""}"'
+
+
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, str, str, str, str]:
     """Name, outcome, head, difference, note."""
     outcome = OUTCOMES[row["outcome"]] if row else "not tried"
-    note = REASONS.get(name, row.get("why", "the sweep has no small configuration for it yet, or has not run")).replace(
-        "|", "/"
-    )
+    why = row.get("why", "the sweep has not run")
+    note = why.removeprefix("UnsupportedError: ") if outcome == "refused" else REASONS.get(name) or _observed(why)
     if outcome != "verified":
         return name, outcome, "", "", note
     head = "columns" if row["head"] == "columns" else "whole head"
     notes = [row["head"]] if head != "columns" else []
     notes += [row["dtype"]] if row["dtype"] != "float32" else []
     notes += [REASONS[name]] if name in REASONS else []
+    if (apart := row["batch_difference"]) > BATCH_LIMIT:
+        notes.append(BATCH_NOTE.format(apart))
     return name, outcome, head, f"{max(row['difference'], row['logit_difference']):.1e}", "; ".join(notes)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 LIMIT_S = 120  # for one architecture: engine, weights, prompts
+LIMIT_BYTES = 9 << 30  # of memory for one process: what does not shrink says so, instead of taking the machine down
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -43,7 +45,7 @@ def main() -> None:
 
     todo = args.architectures or _todo(args.again)
     with tqdm(total=len(todo), unit="architecture") as bar, RESULTS.open("a") as out:
-        for result in _in_batches(todo, args.batch):
+        for result in in_batches(todo, args.batch):
             out.write(json.dumps(result) + "\n")
             out.flush()
             bar.update()
@@ -69,10 +71,11 @@ def _todo(again: bool) -> list[str]:
     return [name for name in registered() if name not in done]
 
 
-def _in_batches(todo: list[str], size: int) -> Iterator[dict[str, Any]]:
+def in_batches(todo: list[str], size: int, module: str = "sweep.run") -> Iterator[dict[str, Any]]:
+    """The results of `python -m module --work NAMES`, which prints one JSON line per architecture."""
     while todo:
         batch = todo[:size]
-        started = [sys.executable, "-m", "sweep.run", "--work", *batch]
+        started = [sys.executable, "-m", module, "--work", *batch]
         with tempfile.TemporaryFile("w+") as log:
             process = subprocess.Popen(
                 started, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **ENVIRONMENT}
@@ -115,6 +118,7 @@ def work(architectures: list[str]) -> None:
 
     from sweep import absent, configs, score
 
+    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_BYTES, LIMIT_BYTES))
     absent.stand_in()
     score.nontrivial_weights()
     score.inspect_models_here()

@@ -41,6 +41,11 @@ NEMOTRON_H: dict[str, Any] = {
     **{"mamba_num_heads": 8, "mamba_head_dim": 32, "n_groups": 1, "ssm_state_size": 64},
 }
 
+LONGCAT: dict[str, Any] = {
+    **{"mla_scale_q_lora": True, "mla_scale_kv_lora": True, "zero_expert_num": 0},
+    **{"zero_expert_type": "identity", "moe_intermediate_size": 128, "intermediate_size": 256},
+}
+
 TEXT: dict[str, Entry] = {
     "AfmoeForCausalLM": Entry(
         fields={"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1, "num_dense_layers": 1}
@@ -115,13 +120,13 @@ TEXT: dict[str, Entry] = {
     ),
     "LagunaForCausalLM": Entry(fields={"num_attention_heads_per_layer": [4, 4], "mlp_layer_types": ["dense", "dense"]}),
     "Llama4ForCausalLM": Entry("llama4_text", {"num_experts_per_tok": 1}),
-    "LongcatFlashForCausalLM": Entry(
-        fields={
-            **{"mla_scale_q_lora": True, "mla_scale_kv_lora": True, "zero_expert_num": 0},
-            **{"zero_expert_type": "identity", "moe_intermediate_size": 128, "intermediate_size": 256},
-        },
-        options=MLA_IN_FLOAT32,
+    "LongcatFlashForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
+    "LongcatFlashNgramForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
+    "Glm5NextForCausalLM": Entry("glm5_next_text", {"num_key_value_heads": 4, "qk_rope_head_dim": 0}, MLA_IN_FLOAT32),
+    "MiniMaxM3SparseForCausalLM": Entry(
+        "minimax_m3_vl", {"text_config": {**DECODER, "head_dim": 32, "num_local_experts": 4}}, raw=True
     ),
+    "DeepseekV4ForCausalLM": Entry("deepseek_v4", {**DECODER, **EXPERTS, "n_routed_experts": 4}, raw=True),
     "MiniCPMForCausalLM": Entry(
         "minicpm", {**DECODER, "dim_model_base": 64, "scale_depth": 1.4, "scale_emb": 2.0, "num_experts": 0}
     ),

@@ -36,7 +36,7 @@ from vllm import PoolingParams
 
 from vllm_prm.engine import head as head_module
 
-SMALL = checkpoints._SMALL
+SMALL = checkpoints.SMALL
 
 
 def with_bias(model: PreTrainedModel) -> PreTrainedModel:
@@ -102,8 +102,9 @@ def test_kind_of_head(build, tmp_path):
     expected = [oracle.logits(ids) for ids in prompts]
     assert torch.cat(expected).std() > 0.1, "logits too alike to show an error"
     with running(folder, pooler_config=step_config(), max_model_len=2048) as llm:
-        probabilities, logits = scores(llm, prompts), scores(llm, prompts, use_activation=False)
+        assert llm.apply_model(lambda model: model.pooler.head.checked) == [True], "not checked at start-up"
         assert whole_because(llm) is None, "the scoring columns were expected to do"
+        probabilities, logits = scores(llm, prompts), scores(llm, prompts, use_activation=False)
     for found, raw, right in zip(probabilities, logits, expected, strict=True):
         assert difference(found, right.softmax(-1).flatten()) < TOLERANCE
         assert difference(raw, right.flatten()) < TOLERANCE * max(1.0, right.abs().max().item())
@@ -133,8 +134,9 @@ class TestFallback:
         # More steps than rows per call of the whole head, so that several slices are put together.
         prompts = [prompt(random.Random(steps), steps, longest_step=3) for steps in (1, 5, 150)]
         with running(folder, pooler_config=step_config(), max_model_len=2048) as llm:
+            assert because in (whole_because(llm) or ""), "it is known, and said, before the first request"
+            assert any(because in record.getMessage() for record in log.records)
             found = scores(llm, prompts)
-            assert because in (whole_because(llm) or "")
         for ids, values in zip(prompts, found, strict=True):
             assert difference(values, oracle.probabilities(ids).flatten()) < TOLERANCE
         said = [record.getMessage() for record in log.records if "whole head" in record.getMessage()]
@@ -201,7 +203,7 @@ def test_rows_follow_reloaded_weights(tmp_path):
 
 
 def test_the_check_is_cheap(tmp_path):
-    """Under 100 ms on the CPU for a vocabulary of 128k."""
+    """Under 100 ms on the CPU for a vocabulary of 128k, and 1 % of the memory of the model's weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes = {**SMALL, "vocab_size": 128256, "hidden_size": 256, "num_hidden_layers": 1}
@@ -215,8 +217,19 @@ def test_the_check_is_cheap(tmp_path):
             assert head.whole_because is None
             return time.perf_counter() - start
 
+        def allocated(model) -> float:
+            """Everything that it allocates, freed or not, as a part of the weights."""
+            cpu = torch.profiler.ProfilerActivity.CPU
+            with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
+                head_module.ScoringHead(model).prepare(torch.zeros(1, 256))
+            taken = sum(max(event.self_cpu_memory_usage, 0) for event in profile.events())
+            assert taken > 2 * 128256 * 4, "not even the logits of two rows: nothing was measured"
+            return taken / sum(parameter.nbytes for parameter in model.parameters())
+
         seconds = min(llm.apply_model(timed)[0] for _ in range(5))
+        (share,) = llm.apply_model(allocated)
     assert seconds < 0.1
+    assert share < 0.01
 
 
 def _rename_architecture(folder: str, name: str) -> None:

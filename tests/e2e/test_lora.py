@@ -58,7 +58,7 @@ BACKBONE = {
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora")
-    model = save(folder / "model", lambda: LlamaForCausalLM(LlamaConfig(**checkpoints._SMALL)))
+    model = save(folder / "model", lambda: LlamaForCausalLM(LlamaConfig(**checkpoints.SMALL)))
     options = {
         "enable_lora": True,
         # A slot more than adapters: vLLM's CPU kernels take slot -1, which means "no adapter", as the last slot.

@@ -5,8 +5,9 @@ module's weight. None of that is repeated here. The model's own `compute_logits`
 LogitsProcessor (which every architecture calls exactly once, on one head) the head is swapped for a stand-in that
 holds only the rows of the scoring tokens. What comes out is `compute_logits(h)[:, ids]` without the other columns.
 
-That this holds for the model at hand is checked once, against its whole head. Where it does not (a quantised head,
-a model that masks tokens, a processor with a kernel of its own), the whole head runs and columns are picked from it.
+That this holds for the model at hand is checked once its weights are loaded, against its whole head. Where it does
+not (a quantised head, a model that masks tokens, a processor with a kernel of its own), the whole head runs and
+columns are picked from it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ class _RowsMethod(UnquantizedEmbeddingMethod):
         return F.linear(x, layer.weight, bias)
 
 
+class _HeadFound(Exception):
+    """Carries the head out of a `compute_logits` that need not go on."""
+
+    def __init__(self, head: Any) -> None:
+        self.head = head
+
+
 class _StandIn:
     """What LogitsProcessor needs of a head, for K rows: weight [K, hidden]."""
 
@@ -74,11 +82,50 @@ class ScoringHead:
             return self._columns(hidden, ids)
         return torch.cat([self._model.compute_logits(rows)[:, ids] for rows in hidden.split(_ROWS_PER_CALL)])
 
+    @property
+    def checked(self) -> bool:
+        """Whether it is known how to read the head; before that, `prepare` finds out."""
+        return self._processors is not None
+
+    def prepare_loaded(self, hidden_size: int, dtype: torch.dtype) -> None:
+        """`prepare`, for the hidden states that the model will give: on every rank, when its weights are loaded.
+
+        A model whose head cannot run yet is left to the first batch, which is vLLM's warm-up if it makes one.
+        """
+        parameter = next(self._model.parameters())
+        try:
+            with torch.inference_mode():
+                head = self._find_head(parameter.new_zeros((1, hidden_size), dtype=dtype))
+                # OPT projects what its last layer gives to the width of its head, which need not be hidden_size.
+                self.prepare(parameter.new_zeros((1, head.embedding_dim), dtype=dtype))
+        except Exception as error:  # noqa: BLE001 - to start is worth more than to check early
+            self._processors = None
+            logger.info("The output head is checked with the first batch: %s: %s", type(error).__name__, error)
+
+    def _find_head(self, hidden: torch.Tensor) -> Any:
+        """The module that `compute_logits` hands to vLLM's LogitsProcessor."""
+
+        def stop(processor: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+            raise _HeadFound(_CALL.bind(processor, *args, **kwargs).arguments["lm_head"])
+
+        self._processors = self._find_processors()
+        try:
+            with self._at_processor(before=stop):
+                self._model.compute_logits(hidden)
+        except _HeadFound as found:
+            return found.head
+        finally:
+            self._processors = None
+        raise LookupError("compute_logits does not call vLLM's LogitsProcessor")
+
+    def _find_processors(self) -> list[LogitsProcessor]:
+        return [module for module in self._model.modules() if isinstance(module, LogitsProcessor)]
+
     def prepare(self, hidden: torch.Tensor) -> None:
-        """Check the columns against the whole head. Once, on first use: loading replaces modules before that."""
-        if self._processors is not None:
+        """Check the columns against the whole head. Once, after loading: that replaces modules."""
+        if self.checked:
             return
-        self._processors = [module for module in self._model.modules() if isinstance(module, LogitsProcessor)]
+        self._processors = self._find_processors()
         # In the model's dtype: vLLM gives pooling models a float32 head, and off CUDA casts the whole weight for it.
         wanted = [processor.head_dtype for processor in self._processors]
         self._set_head_dtypes([None] * len(wanted))
@@ -115,7 +162,7 @@ class ScoringHead:
         The same on every tensor-parallel rank: they see the same hidden states and the same gathered logits.
         """
         noise = torch.Generator().manual_seed(0)
-        rows = torch.randn(_CHECK_ROWS, hidden.shape[-1], generator=noise).to(hidden)
+        rows = torch.randn(_CHECK_ROWS, hidden.shape[-1], generator=noise, dtype=torch.float32).to(hidden)
         heads: list[Any] = []
 
         def watch(processor: torch.nn.Module, args: tuple, kwargs: dict) -> None:

@@ -42,6 +42,19 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
     generation_cls: Any = cls
 
     class ProcessRewardModel(embedding_cls):
+        _head_takes: tuple[int, torch.dtype] | None = None  # hidden size and dtype of what a PRM's pooler is given
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if embedding_cls.__new__ is object.__new__:
+                return object.__new__(cls)
+            if _building_prm or not is_prm(kwargs["vllm_config"].model_config):
+                return super().__new__(cls, *args, **kwargs)
+            with _inner_models_stay_plain():
+                made = super().__new__(cls, *args, **kwargs)
+            if not isinstance(made, cls):  # MiniCPM-V and -O: a whole model of the class of their version
+                _turn_into_prm(made, kwargs["vllm_config"])
+            return made
+
         def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
             if _building_prm:
                 self._generates = True
@@ -64,6 +77,7 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
             if self._has_value_head:
                 add_value_head(self, vllm_config.model_config.get_hidden_size())
             self.pooler = _new_pooler(self, settings, tokenizer, vllm_config)
+            self._head_takes = (vllm_config.model_config.get_hidden_size(), vllm_config.model_config.dtype)
 
         def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
             if not self._generates:
@@ -77,7 +91,35 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
             unused = {name for name, _ in self.named_parameters() if name.startswith("lm_head.")}
             return loaded | split.loaded | unused  # a checkpoint with a value head need not bring its lm_head
 
+        def process_weights_after_loading(self) -> None:
+            """vLLM's last word on a loaded model, on every rank: here the output head is checked."""
+            after = getattr(super(), "process_weights_after_loading", None)
+            if after is not None:
+                after()
+            if self._head_takes is not None:
+                _check_head(self.pooler, *self._head_takes)
+
     return _named_like(embedding_cls, ProcessRewardModel)
+
+
+def _turn_into_prm(model: Any, vllm_config: VllmConfig) -> None:
+    """A generation model that is already built, with its weights still to come, gets the pooler."""
+    refuse_what_cannot_work(vllm_config, type(model))
+    settings, tokenizer = _settings(vllm_config)
+    if settings.head != "lm_head":
+        raise RecipeError(f"{type(model).__name__} is scored by its lm_head only, but the recipe reads {settings.head}")
+    model.pooler = _new_pooler(model, settings, tokenizer, vllm_config)
+    model.is_pooling_model = True
+
+
+def _check_head(pooler: Any, hidden_size: int, dtype: torch.dtype) -> None:
+    """At start-up, not at the first request; the earlier pipeline stages have no head."""
+    from vllm.distributed import get_pp_group
+
+    from vllm_prm.engine.head import ScoringHead
+
+    if get_pp_group().is_last_rank and isinstance(pooler.head, ScoringHead):
+        pooler.head.prepare_loaded(hidden_size, dtype)
 
 
 def _able_to_score_with_its_own_head(cls: Any) -> type:
@@ -121,6 +163,7 @@ def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
     from vllm.logger import init_logger
     from vllm.tokenizers import cached_tokenizer_from_config
 
+    from vllm_prm.engine.cautions import cautions
     from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
 
     logger = init_logger(f"vllm.{__name__}")
@@ -138,6 +181,8 @@ def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
         settings = recipe_settings(recipe, tokenizer, model_config)
         if complaint := probe_complaint(recipe, tokenizer):
             logger.warning(complaint)
+    for caution in cautions(vllm_config):
+        logger.warning(caution)
     logger.info(
         "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
         recipe.name if recipe else "none, from the pooler config",
