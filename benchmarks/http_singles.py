@@ -3,12 +3,14 @@
 Two servers on the same weights, ours (/v1/embeddings) and vLLM's native route (/pooling), and an offline engine of
 ours that gets all solutions of a turn at once. They take turns on the same solutions of real lengths, sent as token
 ids, none of which shares a prefix with another. A client keeps as many requests in flight as the concurrency says.
-On few cores, client, HTTP front end and engine share them: `front end` is what HTTP costs there per solution.
+On a CPU every engine, the offline one too, gets the cores that vLLM's server leaves to its engine: all but the front
+end's one. Client and front end share that: `front end` is what HTTP costs there per solution.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import sys
@@ -84,6 +86,8 @@ def main() -> None:
     arguments = made.parse_args()
     count = 1 if arguments.quick else arguments.turns
     sizes = {1: 2, 8: 8, 32: 8} if arguments.quick else PER_TURN
+    if (cores := os.cpu_count() or 1) > 1:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"1-{cores - 1}" if cores > 2 else "1")
     common = {"max_model_len": 8192, "max_num_batched_tokens": 4096, "enable_chunked_prefill": True}
     turns: dict[tuple[str, int], list[Turn]] = {(way, c): [] for way in (*ROUTES, "offline") for c in CONCURRENCY}
     with ExitStack() as stack:
