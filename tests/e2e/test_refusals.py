@@ -11,7 +11,7 @@ from vllm_prm.errors import UnsupportedError
 
 def test_an_encoder_decoder_does_not_start(tmp_path):
     configs.write("WhisperForConditionalGeneration", str(tmp_path))
-    options = {"load_format": "dummy", "max_model_len": 128, "enable_prefix_caching": False}
+    options = {"load_format": "dummy", "max_model_len": 128, "language_model_only": True}
     step = step_config(step_tag_id=7, returned_token_ids=[11, 35])
     with (
         pytest.raises(UnsupportedError, match="an encoder-decoder model reads the prompt in its encoder"),

@@ -42,6 +42,7 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
     generation_cls: Any = cls
 
     class ProcessRewardModel(embedding_cls):
+        _has_value_head = False  # nor has a language model inside a multimodal one
         _head_takes: tuple[int, torch.dtype] | None = None  # hidden size and dtype of what a PRM's pooler is given
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
