@@ -65,7 +65,7 @@ MULTIMODAL: dict[str, Entry] = {
             "vision_config": {**FLAT_VISION, "num_positions": 17, "dropout_prob": 0.0, "scaling_factor": 8},
         },
     ),
-    "Glm4vMoeForConditionalGeneration": Entry(fields={"text_config": {"head_dim": 32}}),
+    "Glm4vMoeForConditionalGeneration": Entry(fields={"text_config": {"head_dim": 32, "use_qk_norm": False}}),
     "Glm5NextForConditionalGeneration": Entry(
         fields={"text_config": {"num_key_value_heads": 4, "qk_rope_head_dim": 0}}
     ),

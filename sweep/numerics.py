@@ -14,7 +14,7 @@ from typing import Any
 from sweep.run import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)
-# Some virtual machines report AMX and do not allow it: bfloat16 then ends in an illegal instruction.
+# Some virtual machines report AMX and do not allow it: bfloat16 may then end in an illegal instruction.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("float32", {}),

@@ -6,25 +6,26 @@ SPARSE = "its sparse attention is not supported on CPU"
 NO_SCAN = "vLLM has no CPU kernel for its selective scan"
 HYBRID_MLA = "its cache is aligned to blocks of 128 tokens, and vLLM's MLA in float32 on CPU takes blocks of 16"
 ATTENTION_ONLY = "with attention layers only: its linear attention needs a newer CPU or a GPU"
+FROM_SOURCE = " (read from its source: the sweep's configuration stops before that, in its config)"
 V2_ONLY = "needs Model Runner V2, which is not the default on CPU, and CUDA kernels"
 
 REASONS: dict[str, str] = {
     "DeepseekV32ForCausalLM": SPARSE,
     "GlmMoeDsaForCausalLM": SPARSE,
-    "Glm5NextForCausalLM": SPARSE,
-    "Glm5NextForConditionalGeneration": SPARSE,
-    "MiniMaxM3SparseForCausalLM": SPARSE,
-    "MiniMaxM3SparseForConditionalGeneration": SPARSE,
-    "DeepseekV4ForCausalLM": "its attention needs weights and caches in fp8, which the sweep does not make",
+    "Glm5NextForCausalLM": SPARSE + FROM_SOURCE,
+    "Glm5NextForConditionalGeneration": SPARSE + FROM_SOURCE,
+    "MiniMaxM3SparseForCausalLM": SPARSE + FROM_SOURCE,
+    "MiniMaxM3SparseForConditionalGeneration": SPARSE + FROM_SOURCE,
+    "DeepseekV4ForCausalLM": "its attention needs weights and caches in fp8" + FROM_SOURCE,
     "DeepseekV4ForConditionalGeneration": "vLLM has no implementation of it for CPU",
-    "DeepseekV41ForCausalLM": V2_ONLY,
+    "DeepseekV41ForCausalLM": V2_ONLY + FROM_SOURCE,
     "Dots3NoteForCausalLM": "its import needs flash-attention, which is for GPUs",
-    "Qwen4ExpForCausalLM": V2_ONLY,
-    "Qwen4ExpForConditionalGeneration": V2_ONLY,
-    "LongcatFlashNgramForCausalLM": V2_ONLY,
+    "Qwen4ExpForCausalLM": V2_ONLY + FROM_SOURCE,
+    "Qwen4ExpForConditionalGeneration": V2_ONLY + FROM_SOURCE,
+    "LongcatFlashNgramForCausalLM": "vLLM: it requires the V2 model runner, which is not the default on CPU",
     "LongcatFlashForCausalLM": "its expert router needs a CUDA kernel (topk_softmax)",
-    "InklingForCausalLM": V2_ONLY,
-    "InklingForConditionalGeneration": V2_ONLY,
+    "InklingForCausalLM": V2_ONLY + FROM_SOURCE,
+    "InklingForConditionalGeneration": V2_ONLY + FROM_SOURCE,
     "KimiLinearForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
     "OlmoHybridForCausalLM": "its linear attention is written in Triton, which has no CPU backend",
     "Rnj1ForCausalLM": "it passes its attention an option that the CPU backend does not have (chunk_lookback)",

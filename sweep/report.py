@@ -14,7 +14,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 OUTCOMES = {"verified": "verified", "refused": "refused", "stopped": "not buildable here", "failed": "not right"}
 
 BATCH_LIMIT = 1e-5  # as for a prompt alone
-BATCH_NOTE = "prompt by prompt; in a batch vLLM's CPU kernels give it other hidden states, which move scores by {:.1g}"
+BATCH_NOTE = "prompt by prompt; with several prompts in a batch its scores move by {:.1g}"
 
 HEADER = """# Architectures
 
@@ -26,8 +26,8 @@ tags and across tokens; prompts with up to nine steps scored by the real engine,
 compared with the same model's whole `compute_logits` at the tags. The largest difference, of probabilities and of raw
 logits, is in the table; the limit is 1e-5 in float32. `columns` reads the rows of the scoring tokens only,
 `whole head` runs all of it and picks (see `vllm_prm/engine/head.py`). Multimodal models were given prompts of text.
-The same prompts then went in one batch; a note says where that moved the scores. It is in vLLM's layers for the CPU
-(multi-head latent attention, short convolutions), before any head: generation moves as much, as the last table shows.
+The same prompts then went in one batch; a note says where that moved the scores by more than the limit. That happens
+to two kinds of layers only (multi-head latent attention and short convolutions on a CPU), and its cause is not known.
 
 *Refused* means that the engine does not start, and says why. *Not buildable here* says nothing about whether it works:
 it did not start on a CPU with the configuration that the sweep makes, for the reason given; an error in quotes is the
@@ -88,6 +88,8 @@ def _oracle_section() -> str:
 
 def _observed(error: str) -> str:
     """An error as a table cell."""
+    if error.startswith("LookupError"):
+        return "its configuration class comes with the checkpoint's own code, and the sweep has no stand-in for it"
     text = " ".join(error.split()).replace("|", "/")
     return f'"{text[:180]}{"..." if len(text) > 180 else ""}"'
 
