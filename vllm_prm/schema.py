@@ -1,6 +1,6 @@
 """Wire types of the HTTP routes `POST /v1/prm/score`, `GET /v1/prm/recipe` and `POST /get_reward`.
 
-Server and client share these, so this module imports neither vLLM nor torch. A body that is malformed as a whole is
+They import neither vLLM nor torch, so that a client of one's own can use them. A body that is malformed as a whole is
 refused as a whole; a malformed solution inside a batch becomes a `Malformed` in its place, so that the others are
 still answered.
 """

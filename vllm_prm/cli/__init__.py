@@ -1,8 +1,9 @@
 """The command line, `vllm-prm`.
 
-lines.py    JSONL lines and what they ask for        stream.py   lines in, lines out, a batch at a time
-output.py   the output file and going on with it     pipe.py     what score and rank share
-scorers.py  --model and --server                     the others  one command each
+lines.py     JSONL lines and what they ask for        stream.py    lines in, lines out, a batch at a time
+output.py    the output file and going on with it     pipe.py      what score and rank share
+scorers.py   --model and --server                     patience.py  waiting for a server that is away
+the others   one command each
 
 Parsing, calling, printing; what it calls is the library's. vLLM and torch are imported only by a command that needs
 them, so help and the commands for files answer at once.

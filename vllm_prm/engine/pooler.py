@@ -107,8 +107,9 @@ class StepPooler(Pooler):
     def forward(self, hidden_states: torch.Tensor, pooling_metadata: PoolingMetadata) -> list[torch.Tensor | None]:
         """hidden_states [scheduled tokens, hidden] of all requests in order -> per request float32 or None.
 
-        A finished request gives [steps] (embed with a recipe), [steps * tokens] (embed without) or
-        [steps, tokens] (token_classify); a prompt without step tags gives 0 steps; an unfinished one None.
+        A finished request gives [steps] (embed with a recipe), [steps * tokens] (embed without one, with scoring
+        tokens of the request's own, or for raw logits) or [steps, tokens] (token_classify); a prompt without step
+        tags gives 0 steps; an unfinished one None.
         """
         self.head.prepare(hidden_states)
         cached = self.cache is not None and self.cache.ready

@@ -4,7 +4,7 @@ Decided from vLLM's own ModelConfig alone, so that the front end (which checks r
 (which scores them) come to the same answer without talking to each other. Two ways make an engine a PRM, both
 on top of `runner=pooling, convert=embed`:
 
-* `hf_overrides={"prm": ...}` (what `--task embed` and `--prm` set): a recipe, as a name, file or JSON;
+* `hf_overrides={"prm": ...}` (what `--task embed`, `--prm` and PRM set): a recipe, as a name, file or JSON;
 * `pooler_config` with STEP pooling, `step_tag_id` and `returned_token_ids`: vLLM's own flags, no recipe.
 
 Everything else stays vLLM's own embedding.
