@@ -111,12 +111,7 @@ def start_heads(model: LlamaForCausalLM, structured: int) -> None:
                 weight[half : half + fast, -1] = 2.3 * angle.sin()
 
 
-def solutions(
-    seed: int,
-    count: int,
-    held_out: bool,
-    most_steps: int = MOST_STEPS,
-) -> list[Solution]:
+def solutions(seed: int, count: int, held_out: bool, most_steps: int = MOST_STEPS) -> list[Solution]:
     """Held out: 60 % have exactly one mistake. To train on: up to three, in any mix."""
     rng = random.Random(seed)
     made: list[Solution] = []
