@@ -88,8 +88,7 @@ def in_batches(todo: list[str], size: int, module: str = "sweep.run") -> Iterato
                 from vllm import __version__
 
                 log.seek(0)
-                last = " ".join(log.read()[-300:].split())
-                why = f"its process ended with {process.returncode}: {last}"
+                why = f"its process ended with {process.returncode}: {_one_line(log.read())[-300:]}"
                 yield {"architecture": batch[count], "vllm": __version__, "outcome": "stopped", "why": why}
                 count += 1
         todo = todo[count:]
@@ -145,8 +144,12 @@ def work(architectures: list[str]) -> None:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:400]}"
+    return f"{type(error).__name__}: {_one_line(str(error))[:400]}"
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks, and with paths from the repository's root on: the same on every machine."""
+    return " ".join(text.split()).replace(f"{Path.cwd()}/", "")
 
 
 if __name__ == "__main__":
