@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from wire import BROKEN, RECIPE, TOO_LONG, expected, speaking
+from wire import BROKEN, TOO_LONG, expected, speaking
 
 from vllm_prm import __version__
 from vllm_prm.cli import main
@@ -263,39 +263,3 @@ def test_report(score, tmp_path, capsys):
     assert "first" in html
     assert "q&lt;b&gt;" in html
     assert "2 solutions, 1 without scores" in capsys.readouterr().err
-
-
-def test_doctor_asks_a_server(url, capsys):
-    def asked(address):
-        code = main(["doctor", "--server", address])
-        return code, capsys.readouterr().out
-
-    code, out = asked(url)
-    assert (code, out.count("FAIL")) == (0, 0)
-    assert "is a process reward model, recipe tiny-prm; routes are on" in out
-    with speaking(without=("/v1/prm/recipe",)) as (address, _):
-        code, out = asked(address)
-    assert code == 1
-    assert "FAIL" in out
-    assert "has no route /v1/prm/recipe: serve with VLLM_PLUGINS=prm" in out
-    code, out = asked(address)  # it is gone now
-    assert code == 1
-    assert "does not answer" in out
-
-
-def test_doctor_looks_into_the_vocabulary(capsys, tmp_path):
-    tiny = str(RECIPE.parent)
-    assert main(["doctor", "--model", tiny]) == 0
-    assert "fits recipe tiny-prm: good ▁+, bad ▁-; its probe is split as in training" in capsys.readouterr().out
-    wrong = json.loads(RECIPE.read_text("utf-8"))
-    wrong["scoring_tokens"]["good"]["id"] = 12
-    mine = tmp_path / "mine.json"
-    mine.write_text(json.dumps(wrong))
-    assert main(["doctor", "--model", tiny, "--recipe", str(mine)]) == 1
-    assert "'good' token '▁+' has id 332 in the served tokenizer, expected 12" in capsys.readouterr().out
-
-
-def test_doctor_sees_that_the_plugin_is_left_out(monkeypatch, capsys):
-    monkeypatch.setenv("VLLM_PLUGINS", "other")
-    assert main(["doctor"]) == 1
-    assert "FAIL  VLLM_PLUGINS='other' leaves prm out: add it: VLLM_PLUGINS=other,prm" in capsys.readouterr().out

@@ -1,0 +1,102 @@
+"""A server of our HTTP routes that misbehaves on demand: busy, slow, dropping connections, talking nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from vllm_prm import load_recipe
+from vllm_prm.results import StepScores
+
+RECIPE = load_recipe("math-shepherd")
+BAD = {"error": {"message": "step 1 of 1 is empty", "type": "BadRequestError", "param": None, "code": 400}}
+
+
+class Server:
+    """Scores steps that are numbers (the step's first logit). `trouble` are answers to give first, in order."""
+
+    def __init__(self) -> None:
+        self.trouble: list[str] = []
+        self.seen: list[dict] = []
+        self.headers: list[dict] = []
+        self.now = self.most = 0
+        self.recipe = json.loads(RECIPE.to_json())
+        self.asked = Counter()
+        self.app = FastAPI()
+        self.app.get("/v1/prm/recipe")(self.recipe_route)
+        self.app.post("/v1/prm/score")(self.score_route)
+
+    async def recipe_route(self, request: Request):
+        self.asked["recipe"] += 1
+        self.headers.append(dict(request.headers))
+        return {"recipe": self.recipe}
+
+    async def score_route(self, request: Request):
+        self.asked["score"] += 1
+        body = await request.json()
+        self.seen.append(body)
+        self.headers.append(dict(request.headers))
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0.01)
+            if self.trouble:
+                return await self.misbehave(self.trouble.pop(0))
+            if body["question"] == "bad":
+                return JSONResponse(BAD, 400)
+            logits = [[float(step), 0.1] for step in body["steps"]]
+            found = StepScores.from_logits(logits, RECIPE)
+            entry = {"logits": logits, "step_scores": found.step_scores, "num_prompt_tokens": 9, "num_cached_tokens": 4}
+            return {"data": [entry]}
+        finally:
+            self.now -= 1
+
+    async def misbehave(self, how: str):
+        status, _, wait = how.partition(" after ")
+        if status.isdigit():
+            error = {"message": f"no: {status}", "type": "Trouble", "param": None, "code": int(status)}
+            return JSONResponse({"error": error}, int(status), {"Retry-After": wait} if wait else {})
+        if how == "slow":
+            await asyncio.sleep(3)
+        if how == "drop":
+
+            async def half():
+                yield b'{"data": ['
+                raise ConnectionResetError("the test drops this connection")
+
+            return StreamingResponse(half(), headers={"Content-Length": "100"})
+        return PlainTextResponse(how)
+
+
+@contextmanager
+def listening(app) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def scored(*logits) -> StepScores:
+    """What the server makes of steps that are these numbers."""
+    return StepScores.from_logits([[logit, 0.1] for logit in logits], RECIPE, 9, 4)
