@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 import re
-import sys
 import time
 
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, TINY_PRM
-from server import serving
+from score_requests import BAD_CONTENTS, BAD_REWARDS, BAD_SCORES, ONE, QUESTION, RIGHT, WRONG
+from tiny_server import BLOCK, KEY, LONGEST, RECIPE, SOLUTIONS, ask, ids, long_inputs, metric, started, still_answers
 
-from vllm_prm import find_recipe
 from vllm_prm.client import AsyncPRMClient, PRMClient
 from vllm_prm.errors import BatchError, PRMError, RequestError
-from vllm_prm.prompts import score_plan
-
-sys.path.insert(0, str(ROOT / "examples"))
-from arithmetic import solution  # noqa: E402 - examples are no package
-
-KEY = "k"
-LONGEST = 512
-QUESTION = "Mia has 12 apples. She buys 5. She eats 9. She finds 4. How many now?"
-RIGHT = ["12 + 5 = 17", "17 - 9 = 8", "8 + 4 = 12"]
-WRONG = ["12 + 5 = 17", "17 - 9 = 7", "7 + 4 = 11"]
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(LONGEST), "--block-size", "32"]
-    options += ["--served-model-name", "tiny", "--api-key", KEY, "--scheduling-policy", "priority"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_PLUGINS", "prm")
-        log = tmp_path_factory.mktemp("log") / "server.log"
-        with serving(log, TINY_PRM, "--task", "embed", *options) as url:
-            yield url
+    with started(tmp_path_factory.mktemp("log") / "server.log") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -53,50 +34,15 @@ def client(url):
         yield client
 
 
-@pytest.fixture(scope="module")
-def recipe():
-    return find_recipe(TINY_PRM)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(TINY_PRM)
-
-
-@pytest.fixture(scope="module")
-def solutions():
-    rng = random.Random(5)
-    made = [solution(rng, mistakes=i % 2) for i in range(60)]
-    return [(one.question, [step.removeprefix(f"Step {k}: ") for k, step in enumerate(one.steps, 1)]) for one in made]
-
-
-def ask(http, status=200, **body):
-    answer = http.post("/v1/prm/score", json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-def ids(question, steps, recipe, tokenizer):
-    (prompt,) = next(score_plan(question, steps, recipe, tokenizer))
-    return list(prompt.token_ids)
-
-
-def still_answers(http):
-    (entry,) = ask(http, question=QUESTION, steps=WRONG)["data"]
-    assert entry["first_error"] == 1
-
-
-def test_the_client_gives_what_embeddings_give_and_keeps_the_order(http, client, solutions, recipe, tokenizer):
-    results = client.score_batch(solutions, progress=False)
-    prompts = [ids(*one, recipe, tokenizer) for one in solutions]
+def test_the_client_gives_what_embeddings_give_and_keeps_the_order(http, client):
+    results = client.score_batch(SOLUTIONS, progress=False)
+    prompts = [ids(*one) for one in SOLUTIONS]
     answer = http.post("/v1/embeddings", json={"model": "tiny", "input": prompts, "encoding_format": "float"})
-    for result, prompt, (_, steps), item in zip(results, prompts, solutions, answer.json()["data"], strict=True):
+    for result, prompt, (_, steps), item in zip(results, prompts, SOLUTIONS, answer.json()["data"], strict=True):
         assert len(result) == len(steps)
         assert np.abs(np.array(result.step_scores) - item["embedding"]).max() < 1e-6
         assert result.num_prompt_tokens == len(prompt)
-        assert result.labels == recipe.labels
+        assert result.labels == RECIPE.labels
 
 
 def test_what_curl_sees(http):
@@ -176,11 +122,11 @@ def test_a_bad_item_of_the_clients_batch(client):
     assert failed.value.results[0].step_scores == pytest.approx(results[0].step_scores, abs=1e-6)
 
 
-def test_usage_and_cached_tokens(http, recipe, tokenizer):
+def test_usage_and_cached_tokens(http):
     steps = [f"{n} + 5 = {n + 5}" for n in range(12)]
-    length = len(ids("Tom has 3 eggs. How many now?", steps, recipe, tokenizer))
-    assert length > 3 * 32
-    for cached in (0, (length - 1) // 32 * 32):  # whole blocks, and never the last token
+    length = len(ids("Tom has 3 eggs. How many now?", steps))
+    assert length > 3 * BLOCK
+    for cached in (0, (length - 1) // BLOCK * BLOCK):  # whole blocks, and never the last token
         answer = ask(http, question="Tom has 3 eggs. How many now?", steps=steps)
         assert answer["data"][0]["num_cached_tokens"] == cached
         assert answer["data"][0]["num_prompt_tokens"] == length
@@ -190,7 +136,7 @@ def test_usage_and_cached_tokens(http, recipe, tokenizer):
         assert len(answer["data"][0]["step_scores"]) == 12
 
 
-def test_recipe_route(http, client, recipe):
+def test_recipe_route(http, client):
     answer = http.get("/v1/prm/recipe").json()
     assert answer["model"] == "tiny"
     assert answer["max_model_len"] == LONGEST
@@ -200,7 +146,7 @@ def test_recipe_route(http, client, recipe):
     assert answer["weights"] == [1.0, 0.0]
     assert answer["aggregation"] == "min"
     assert answer["recipe"]["source"] == "examples/train_tiny_prm.py"
-    assert client.recipe == recipe
+    assert client.recipe == RECIPE
 
 
 def test_openrlhfs_request(http, client):
@@ -247,17 +193,7 @@ def test_a_query_that_cannot_be_scored(http):
     still_answers(http)
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({"query": "text"}, "query: input should be a valid list, found 'text'"),
-        ({"query": []}, "query: list should have at least 1 item"),
-        ({"query": ["a", "b"], "prompts": ["a"]}, "expected one prompt per query, found 1 prompts for 2 queries"),
-        ({"query": ["no tag here"]}, "no step tag (▁ки) in 'no tag here'"),
-        ({"query": ["b c"], "prompts": ["a"]}, "does not begin with its prompt"),
-        ({}, "query: is missing"),
-    ],
-)
+@pytest.mark.parametrize(("body", "message"), BAD_REWARDS)
 def test_bad_reward_requests(http, body, message):
     answer = http.post("/get_reward", json=body)
     assert answer.status_code == 400
@@ -306,35 +242,7 @@ def test_openapi_page(http):
     assert http.get("/docs").status_code == 200
 
 
-ONE = {"question": QUESTION, "steps": RIGHT}
-
-
-@pytest.mark.parametrize(
-    ("body", "message", "param"),
-    [
-        ({}, "give exactly one of steps, candidates and inputs; found none of them", None),
-        ({"question": QUESTION}, "found none of them", None),
-        ({"steps": RIGHT}, "question is missing; it stands beside steps", None),
-        ({**ONE, "candidates": [RIGHT]}, "found steps and candidates", None),
-        ({**ONE, "inputs": [ONE]}, "found steps and inputs", None),
-        ({"question": QUESTION, "inputs": [ONE]}, "every input has its own", None),
-        ({"question": 3, "steps": RIGHT}, "question: input should be a valid string, found 3", "question"),
-        ({"question": QUESTION, "steps": "1 + 1"}, "steps: input should be a valid list, found '1 + 1'", "steps"),
-        ({"question": QUESTION, "steps": ["a", None]}, "steps.1: input should be a valid string", "steps.1"),
-        ({"question": QUESTION, "steps": []}, "step", None),
-        ({"question": QUESTION, "steps": ["12 + 5 = 17", " "]}, "step", None),
-        ({"question": QUESTION, "candidates": []}, "candidates: list should have at least 1 item", "candidates"),
-        ({**ONE, "aggregate": "max"}, "'min', 'product', 'mean', 'last' or 'sum_log', found 'max'", "aggregate"),
-        ({**ONE, "return": "all"}, "'scores', 'probabilities' or 'logits', found 'all'", "return"),
-        ({**ONE, "agregate": "min"}, "agregate: is not a field of this request", "agregate"),
-        ({**ONE, "priority": "high"}, "priority: input should be a valid integer, found 'high'", "priority"),
-        ({**ONE, "priority": 10**30}, "priority: ", "priority"),
-        ({"question": QUESTION, "steps": ["1 + 1 = 2"] * 10_000}, "step", None),
-        ({"question": "a " * 500_000, "steps": RIGHT}, "token", None),
-        ({"question": QUESTION, "steps": ["1" * 1_000_000]}, "step", None),
-        ([ONE], "expected a JSON object, found a list of length 1", None),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("body", "message", "param"), BAD_SCORES)
 def test_a_bad_request_gets_400_with_a_sentence(http, body, message, param):
     answer = http.post("/v1/prm/score", json=body)
     assert answer.status_code == 400, answer.text[:500]
@@ -348,18 +256,7 @@ def test_a_bad_request_gets_400_with_a_sentence(http, body, message, param):
     still_answers(http)
 
 
-@pytest.mark.parametrize(
-    ("content", "kind", "message"),
-    [
-        (b"", "application/json", "the body is empty"),
-        (b"{", "application/json", "the body is not JSON: "),
-        (json.dumps(ONE).encode(), "text/plain", "Only 'application/json' is allowed"),
-        (b'{"question": NaN, "steps": ["a"]}', "application/json", "question: input should be a valid string"),
-        (b'{"question": "\\ud800", "steps": ["a"]}', "application/json", "half of a surrogate pair"),
-        (b'{"question": "\xff", "steps": ["a"]}', "application/json", "not JSON in UTF-8"),
-        (b"[" * 100_000, "application/json", "nested too deeply"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("content", "kind", "message"), BAD_CONTENTS)
 def test_a_body_that_is_no_request(http, content, kind, message):
     answer = http.post("/v1/prm/score", content=content, headers={"Content-Type": kind})
     assert answer.status_code == 400, answer.text[:500]
@@ -392,17 +289,17 @@ def test_the_request_id_is_the_callers(http):
     assert answer["id"] == "prm-mine"
 
 
-def test_the_async_client_gives_the_same(url, client, solutions):
+def test_the_async_client_gives_the_same(url, client):
     async def everything():
         async with AsyncPRMClient(url, api_key=KEY, max_concurrency=3) as prm:
-            one = await prm.score(*solutions[0])
+            one = await prm.score(*SOLUTIONS[0])
             ranking = await prm.rank(QUESTION, [WRONG, RIGHT])
-            return one, ranking, await prm.score_batch(solutions, progress=False), await prm.recipe()
+            return one, ranking, await prm.score_batch(SOLUTIONS, progress=False), await prm.recipe()
 
     one, ranking, batch, recipe = asyncio.run(everything())
     assert recipe == client.recipe
     assert ranking.best == 1
-    expected = client.score_batch(solutions, progress=False)
+    expected = client.score_batch(SOLUTIONS, progress=False)
     assert one.step_scores == pytest.approx(expected[0].step_scores, abs=1e-6)
     for found, result in zip(batch, expected, strict=True):
         assert found.step_scores == pytest.approx(result.step_scores, abs=1e-6)
@@ -414,24 +311,18 @@ def test_the_reward_function(client):
     assert rewards == [pytest.approx(min(client.score(QUESTION, WRONG).step_scores), abs=1e-6), None]
 
 
-def _metric(http, name):
-    lines = [line for line in http.get("/metrics").text.splitlines() if line.startswith(name)]
-    return sum(float(line.split()[-1]) for line in lines)
-
-
 def test_a_caller_who_leaves_takes_the_requests_back(http, url):
-    rng = random.Random(9)
-    inputs = [{"question": (one := solution(rng)).question, "steps": one.steps * 8} for _ in range(3000)]
+    inputs = long_inputs(3000)
     done = 'vllm:request_success_total{engine="0",finished_reason="stop"'
-    before = _metric(http, done)
+    before = metric(http, done)
     with pytest.raises(httpx.ReadTimeout):
         http.post("/v1/prm/score", json={"inputs": inputs}, timeout=httpx.Timeout(60, read=2))
     deadline = time.monotonic() + 20
-    while (waiting := _metric(http, "vllm:num_requests_waiting{") + _metric(http, "vllm:num_requests_running{")) > 0:
+    while (waiting := metric(http, "vllm:num_requests_waiting{") + metric(http, "vllm:num_requests_running{")) > 0:
         assert time.monotonic() < deadline, f"{waiting} requests are still there"
         time.sleep(0.5)
-    scored = _metric(http, done) - before
+    scored = metric(http, done) - before
     assert 0 < scored < len(inputs)  # some were under way when the caller left, and the rest never came
     time.sleep(1)
-    assert _metric(http, done) - before == scored
+    assert metric(http, done) - before == scored
     still_answers(http)
