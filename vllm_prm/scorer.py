@@ -128,7 +128,7 @@ def _checked(i: int, item: Any) -> tuple[str, list[str]] | RequestError:
     if isinstance(steps, str):
         return RequestError(
             f"item {i}: steps is one string; expected a list of strings, one per step. "
-            "vllm_prm.prompts.split_steps(text, recipe) splits a whole solution"
+            "vllm_prm.split_steps(text, recipe) splits a whole solution"
         )
     if not isinstance(steps, Sequence):
         return RequestError(f"item {i}: steps is {_what(steps)}; expected a list of strings, one per step")

@@ -25,7 +25,7 @@ exit status: 0 all is well; 1 something is not (a line that begins with FAIL say
 
 PLUGINS = (
     ("vllm.general_plugins", "vllm_prm.engine.plugin:register"),
-    ("vllm.endpoint_plugins", None),
+    ("vllm.endpoint_plugins", "vllm_prm.engine.endpoint:PRMEndpoints"),
 )
 
 
@@ -89,7 +89,7 @@ def plugins() -> Iterator[Finding]:
         found = [point.value for point in entry_points(group=group) if point.name == "prm"]
         if not found:
             yield Finding(f"no entry point 'prm' in {group}", "install the package again: pip install vllm-prm")
-        elif len(set(found)) > 1 or (value is not None and found[0] != value):
+        elif set(found) != {value}:
             yield Finding(f"entry point 'prm' in {group} is {found}", f"expected {value}: uninstall the other package")
         else:
             yield Finding(f"entry point 'prm' in {group}: {found[0]}")

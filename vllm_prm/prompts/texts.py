@@ -24,7 +24,7 @@ def checked(question: Any, steps: Any, recipe: Recipe) -> tuple[str, list[str]]:
     if isinstance(steps, str):
         raise RequestError(
             "steps is one text; expected a list with one text for each step. "
-            "vllm_prm.prompts.split_steps(text, recipe) cuts a solution into its steps"
+            "vllm_prm.split_steps(text, recipe) cuts a solution into its steps"
         )
     if not isinstance(steps, Sequence):
         raise RequestError(f"steps is a {type(steps).__name__}; expected a list with one text for each step")
