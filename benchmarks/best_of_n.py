@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 
 from turns import checkpoint, difference, faster, finish, parser, play
-from workloads import best_of_n, sent
+from workloads import best_of_n, mean_lengths, sent
 
 WAYS = ["ours", "whole", "floor", "native", "logprobs", "transformers"]
 SELDOM = {"logprobs": 10, "transformers": 10}  # ten times slower than the others
@@ -24,15 +24,22 @@ def main() -> None:
     made.add_argument("--candidates", type=int, default=8)
     made.add_argument("--turns", type=int, default=100)
     made.add_argument("--controls", action="store_true", help="also boot whole, floor and native a second time")
+    made.add_argument("--mean", action="store_true", help="mean lengths, no shared question, vLLM's ways only")
     arguments = made.parse_args()
     count = 3 if arguments.quick else arguments.turns
     seldom = dict.fromkeys(SELDOM, 2) if arguments.quick else SELDOM
     with checkpoint(arguments, max_model_len=8192) as what:
-        turns = [best_of_n(seed, what.tokens.tag, 1, arguments.candidates) for seed in range(count + 1)]
-        ways = [*WAYS, *(f"{way}#2" for way in ("whole", "floor", "native") if arguments.controls)]
+        tag, size = what.tokens.tag, arguments.candidates
+        if arguments.mean:
+            turns = [mean_lengths(seed, tag, size) for seed in range(count + 1)]
+        else:
+            turns = [best_of_n(seed, tag, 1, size) for seed in range(count + 1)]
+        ways = [way for way in WAYS if not (arguments.mean and way in SELDOM)]
+        ways += [f"{way}#2" for way in ("whole", "floor", "native") if arguments.controls]
         played = play(what, ways, turns, seldom)
 
-    print(f"best of {arguments.candidates}, real lengths, {arguments.dtype}; times are medians over turns")
+    lengths = "50 + 11 x 30 tokens each" if arguments.mean else "real lengths"
+    print(f"{arguments.candidates} solutions, {lengths}, {arguments.dtype}; times are medians over turns")
     titles = f"{'turns':>6}{'seconds':>9}{'tokens/s':>10}{'pooler':>9}"
     print(f"{'':14}{titles}{'throughput of ours / its, no reuse (quartiles)':>52}")
     ratios, share = {}, {}
@@ -55,6 +62,7 @@ def main() -> None:
     document = {
         "benchmark": "best_of_n",
         "candidates": arguments.candidates,
+        "lengths": "mean" if arguments.mean else "real",
         "throughput_of_whole_over": ratios,
         "controls": controls,
         "pooler_share": share,

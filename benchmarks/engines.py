@@ -25,11 +25,12 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from memory import keep_freed_memory, peak_of
+from memory import keeping_freed_memory, peak_of
 from model import Tokens
 from workloads import Batches
 
 UNSCORED = ("floor", "floor_reuse", "floor#2")
+WHOLE_LOGITS = ("logprobs", "transformers")  # hold gigabytes of logits for a moment: they must give them back
 TOP = 20  # vLLM's own limit of logprobs per position (--max-logprobs)
 
 
@@ -91,6 +92,8 @@ class Engine:
         self.tokens = tokens
         self.task, options = options_of(way, tokens)
         options = {"dtype": "float32", "enable_chunked_prefill": True, "max_num_batched_tokens": 4096} | options | more
+        if self.task == "generate":  # it keeps the logits of the whole vocabulary for every token of a batch
+            options["max_num_batched_tokens"] = min(1024, options["max_num_batched_tokens"])
         if "pooler_config" in options:
             options["pooler_config"] = PoolerConfig(**options["pooler_config"])
         self.llm = LLM(model, **options)
@@ -191,7 +194,6 @@ def engines(
     model: str, ways: list[str], tokens: Tokens, options: dict[str, Any] | None = None
 ) -> Iterator[dict[str, Connection]]:
     """One process per way, ready to replay; killed on the way out. Options go to every vLLM engine."""
-    keep_freed_memory()
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # each engine is a process of ours already
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -204,7 +206,8 @@ def engines(
             processes.append(
                 context.Process(target=_serve, args=(model, way, tokens, options or {}, theirs), daemon=True)
             )
-            processes[-1].start()
+            with keeping_freed_memory(way not in WHOLE_LOGITS):
+                processes[-1].start()
             theirs.close()
             pipes[way].recv()
             print(f"{way}: ready", file=sys.stderr)

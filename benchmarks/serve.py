@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from memory import keep_freed_memory
+from memory import keeping_freed_memory
 
 START_UP_S = 900  # a 7B model from a cold disk takes minutes
 
@@ -52,8 +52,9 @@ def serving(model: str, options: dict[str, Any], log: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    keep_freed_memory()
-    environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
+    with keeping_freed_memory():
+        environment = dict(os.environ)
+    environment = {k: v for k, v in environment.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"), "HF_HUB_OFFLINE": "1"}
     command = [str(Path(sys.executable).with_name("vllm")), "serve", model, "--served-model-name", "prm"]
     command += ["--port", str(port), *flags(options)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 440, 320, 64, 48, 36, 16  # pixels of one chart and its margins
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 440, 320, 64, 48, 36, 24  # pixels of one chart and its margins
 COLOURS = {"native": "#c0392b", "ours": "#1f77b4", "each token once": "#888888"}
 _STYLE = "text{font:12px sans-serif;fill:#222}.t{font-weight:bold;font-size:13px}.g{stroke:#ddd}"
 

@@ -77,6 +77,8 @@ def checkpoint(arguments: argparse.Namespace, **options: Any) -> Iterator[Checkp
         tokens = tokens_of(arguments.model, arguments.tag, arguments.scoring)
         yield Checkpoint(arguments.model, tokens, None, options, arguments.tolerance, arguments.alone)
         return
+    # Room for 65,536 tokens: the longest solution twice. Six engines and their logits must fit into 24 GB.
+    options["num_gpu_blocks_override"] = 65_536 // arguments.block_size
     with tempfile.TemporaryDirectory() as folder:
         parameters = build_model(Path(folder))
         yield Checkpoint(folder, Tokens(), parameters, options, arguments.tolerance, arguments.alone)

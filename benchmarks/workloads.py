@@ -54,6 +54,12 @@ def best_of_n(seed: int, tag: int, questions: int = 1, candidates: int = 8) -> B
     return [[question + writer.steps() for question in shared for _ in range(candidates)]]
 
 
+def mean_lengths(seed: int, tag: int, solutions: int = 8) -> Batches:
+    """One batch of solutions that share nothing: a question of 50 tokens and 11 steps of 30, the means of real ones."""
+    writer = Writer(seed, tag)
+    return [[writer.words(50) + [id_ for _ in range(11) for id_ in writer.step(30)] for _ in range(solutions)]]
+
+
 def beam_search(rounds: int, seed: int, tag: int, beams: int = 4, kept: int = 2) -> Batches:
     """One batch a round: every beam's whole prefix. Then `kept` of them fork into `beams`."""
     writer = Writer(seed, tag)
