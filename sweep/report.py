@@ -68,6 +68,7 @@ tokens, is compared with the PRM engine's answer. {count} architectures, at leas
 difference of a probability is in the table, the limit is 1e-4 (`python -m sweep.oracle`).
 
 *In a batch* is of the generation engine alone: how far its own probabilities move when the prompts are run together.
+Where that is more than the limit, the difference cannot be expected to be less: vLLM's kernels move, before any head.
 
 | kind of head | architecture | steps | largest difference | generation in a batch |
 |---|---|---|---|---|
