@@ -18,9 +18,9 @@ os.environ.update(ENVIRONMENT)
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 ENGINES: dict[str, tuple[str, dict[str, Any]]] = {
     "float32": ("float32", {}),
+    "auto": ("auto", {}),  # the checkpoint says float32
     "bfloat16, head in float32 (default)": ("bfloat16", {}),
     "bfloat16, head in bfloat16": ("bfloat16", {"hf_overrides": {"head_dtype": "model"}}),
-    "auto": ("auto", {}),  # the checkpoint says float32
 }
 
 
@@ -34,7 +34,9 @@ def main() -> None:
     sizes = {"vocab_size": configs.VOCABULARY, "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 8}
     heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "sliding_window": None}
     config = MistralConfig(**sizes, **heads, initializer_range=0.05)
-    model = MistralForCausalLM(config).to(torch.bfloat16).float().eval()  # weights that both dtypes hold exactly
+    model = MistralForCausalLM(config).eval()
+    for weight in model.parameters():  # to what both dtypes hold exactly; model.to() would round the rotary buffers too
+        weight.data = weight.data.bfloat16().float()
     prompts = score.prompts()
 
     def transformers(run: Any) -> torch.Tensor:
@@ -46,18 +48,20 @@ def main() -> None:
     print(f"logits spread over {right.std():.2f}; {len(right)} steps, {len(score.SCORING)} scoring tokens")
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
+        for weight in model.parameters():
+            weight.data = weight.data.bfloat16()
+        _print("transformers, bfloat16", transformers(model), right)
         configs.save_tokenizer(folder)
         for name, (dtype, options) in ENGINES.items():
             with score.engine(folder, dtype, {"load_format": "auto", **options}) as llm:
                 logits = torch.cat(score.encode(llm, prompts, activated=False))
                 chosen = str(llm.llm_engine.vllm_config.model_config.dtype).removeprefix("torch.")
             _print(f"vLLM, {name}" + (f" ({chosen})" if dtype == "auto" else ""), logits, right)
-    _print("transformers, bfloat16", transformers(model.to(torch.bfloat16)), right)
 
 
 def _print(name: str, logits: Any, right: Any) -> None:
     apart, scores = (logits - right).abs(), (logits.softmax(-1) - right.softmax(-1)).abs()
-    print(f"| {name} | {apart.max():.1e} | {scores.max():.1e} | {scores.mean():.1e} |")
+    print(f"| {name} | {apart.max():.1e} | {scores.max():.1e} | {scores.mean():.1e} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import checkpoints
 import pytest
@@ -120,6 +121,24 @@ def test_head_under_another_name():
         measured = score.score(folder, "float32", {})
     assert "why" not in measured, measured["why"]
     assert measured["head"] == "columns"
+
+
+def test_a_check_that_cannot_run_yet_leaves_the_head_as_it_was(checkpoint):
+    """Else the second check would take the dtype of the first one's attempt for the head's own."""
+    with running(checkpoint("mistral"), pooler_config=step_config()) as llm:
+
+        def interrupted(model):
+            head = model.pooler.head
+            head._processors = None
+            (processor,) = head._find_processors()
+            before = processor.head_dtype
+            with patch.object(head, "_why_whole", side_effect=IndexError), pytest.raises(IndexError):
+                head.prepare(torch.zeros(1, model.config.hidden_size))
+            return before, processor.head_dtype, head.checked
+
+        ((before, after, checked),) = llm.apply_model(interrupted)
+    assert before == after == torch.float32
+    assert not checked
 
 
 class TestFallback:

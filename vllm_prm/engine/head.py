@@ -99,7 +99,6 @@ class ScoringHead:
                 # OPT projects what its last layer gives to the width of its head, which need not be hidden_size.
                 self.prepare(parameter.new_zeros((1, head.embedding_dim), dtype=dtype))
         except Exception as error:  # noqa: BLE001 - to start is worth more than to check early
-            self._processors = None
             logger.info("The output head is checked with the first batch: %s: %s", type(error).__name__, error)
 
     def _find_head(self, hidden: torch.Tensor) -> Any:
@@ -129,7 +128,12 @@ class ScoringHead:
         # In the model's dtype: vLLM gives pooling models a float32 head, and off CUDA casts the whole weight for it.
         wanted = [processor.head_dtype for processor in self._processors]
         self._set_head_dtypes([None] * len(wanted))
-        self.whole_because, quantised = self._why_whole(hidden)
+        try:
+            self.whole_because, quantised = self._why_whole(hidden)
+        except BaseException:  # a head that cannot run yet is checked again later, and must then be as it was
+            self._set_head_dtypes(wanted)
+            self._processors = None
+            raise
         if not quantised:  # a quantised head computes in no other dtype: vLLM raises
             self._set_head_dtypes(wanted)
         if self.whole_because is not None:
