@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,14 @@ def step_config(**more: Any) -> Any:
 def vllm_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """What vLLM's loggers say; vLLM keeps them from the root logger, where pytest listens."""
     logger = logging.getLogger("vllm")
+    level = logger.level  # VLLM_LOGGING_LEVEL's, which another test's engine may have lowered
     logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
     yield caplog
+    logger.setLevel(level)
     logger.removeHandler(caplog.handler)
+
+
+def hears_interrupts() -> None:
+    """`preexec_fn` of a child to be interrupted: a shell's background jobs, and so this run, may ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

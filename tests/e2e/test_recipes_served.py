@@ -124,7 +124,11 @@ def with_tag(piece: str, id_: int | None = None) -> str:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"hf_overrides": {"prm": "nope"}}, RecipeError, "no recipe 'nope': known recipes are 'lets-verify', 'math-"),
+        (
+            {"hf_overrides": {"prm": "nope"}},
+            RecipeError,
+            "no recipe 'nope': known recipes are 'er-prm', 'gen",
+        ),
         ({"hf_overrides": {"prm": '{"name"'}}, RecipeError, "inline recipe is not JSON"),
         ({"hf_overrides": {"prm": "lets-verify"}}, RecipeError, "leaves the step tag, the 'good' token"),
         (

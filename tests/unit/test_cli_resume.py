@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from conftest import hears_interrupts
 from wire import expected, speaking
 
 from vllm_prm.cli import main
@@ -45,7 +46,7 @@ def check_all(given, out):
 
 def start(given, out, url, *options):
     command = [sys.executable, "-m", "vllm_prm.cli", "score", str(given), "-o", str(out), "--server", url, *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts)
 
 
 def test_ten_thousand_lines_killed_twice(tmp_path):

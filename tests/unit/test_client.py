@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from conftest import hears_interrupts
 from misbehaving import RECIPE, Server, listening, scored
 
 from vllm_prm.client import AsyncPRMClient, PRMClient
@@ -212,7 +213,8 @@ with PRMClient(sys.argv[1], max_concurrency=4) as client:
 @pytest.mark.parametrize("script", [SCRIPT, SCRIPT.replace("with ", "client = ").replace(" as client:", "\nif 1:")])
 def test_an_interrupt_takes_the_batch_back(url, server, script):
     server.trouble = ["slow"] * 1000
-    child = subprocess.Popen([sys.executable, "-c", script, url], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script, url]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts)
     deadline = time.monotonic() + 60
     while server.now < 4:
         assert child.poll() is None, child.communicate()[1]
