@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -148,7 +149,8 @@ def _short(error: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks, and with paths from the repository's root on: the same on every machine."""
+    """Without line breaks, paths from the repository's root on, temporary models as MODEL: the same on every machine."""
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "MODEL", text)
     return " ".join(text.split()).replace(f"{Path.cwd()}/", "")
 
 
