@@ -149,7 +149,7 @@ def _short(error: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks, paths from the repository's root on, temporary models as MODEL: the same on every machine."""
+    """Without line breaks, paths from the repository's root on, temporary folders as MODEL: alike on every machine."""
     text = re.sub(rf"{re.escape(tempfile.gettempdir())}/tmp\w+", "MODEL", text)
     return " ".join(text.split()).replace(f"{Path.cwd()}/", "")
 
