@@ -127,7 +127,12 @@ class StepPooler(Pooler):
         row = 0  # of hidden_states, where request i begins
         for i, params in enumerate(pooling_metadata.pooling_params):
             tags, offset, reading = self._wanted(params)
-            prompt, start, end = prompts[i].numpy(), ends[i] - scheduled[i], ends[i]
+            start, end, first_row = ends[i] - scheduled[i], ends[i], row
+            row += scheduled[i]
+            reads_cache = cached and reading.scoring_ids == self.settings.scoring_ids
+            if reads_cache and not finished[i]:
+                continue  # its logits are written; where its steps are matters when it is done
+            prompt = prompts[i].numpy()
             steps = asked_positions(params.extra_kwargs)
             if steps is None:
                 steps = tag_positions(prompt, tags, offset)
@@ -135,14 +140,12 @@ class StepPooler(Pooler):
                     self._warn_if_glued(tags, prompt)
             elif len(steps) and steps[-1] >= len(prompt):  # only here is the prompt's length known
                 steps = steps[:0]
-            if cached and reading.scoring_ids == self.settings.scoring_ids:
-                if finished[i]:
-                    kept[reading].add(i, steps)
+            if reads_cache:
+                kept[reading].add(i, steps)
             else:
                 first, last = np.searchsorted(steps, (start, end)).tolist()
-                fresh[reading].add(i, steps[first:last] + (row - start))
+                fresh[reading].add(i, steps[first:last] + (first_row - start))
                 spans[i] = (first, last, len(steps))
-            row += scheduled[i]
 
         outputs: list[torch.Tensor | None] = [None] * len(finished)
         for reading, group in kept.items():
