@@ -1,61 +1,87 @@
-"""Beam search over reasoning steps, steered by a PRM: propose steps, score every prefix, keep the best few.
+"""Beam search over reasoning steps: a generator proposes the next step, a PRM scores every prefix, the best few go on.
 
-The steps come from a sampler in plain Python that reads the story and often miscalculates. It stands where a language
-model would: `propose` is the one function to replace, for example by a call to an OpenAI-compatible server with
-`stop="\\n"` and `n=children`. The scores are a real PRM's. A prefix that is sent again costs only its new step,
-because the engine keeps the scores of cached positions.
+    vllm serve examples/tiny-generator --port 8001
+    VLLM_PLUGINS=prm vllm serve examples/tiny-prm --task embed --port 8000
+    python examples/beam_search.py http://localhost:8001 http://localhost:8000
+
+The generator often miscalculates, so that there is something to search for. A prefix that is sent again costs only its
+new step, because the PRM's engine keeps the scores of cached positions. On one GPU, give each server its share with
+--gpu-memory-utilization 0.45.
 """
 
 import random
-import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count, islice
 
-from vllm_prm import PRM, PRMClient
+from arithmetic import Solution, is_held_out, solution
+from openai import OpenAI
 
-MODEL = Path(__file__).parent / "tiny-prm"
-QUESTION = "Mia has 12 apples. She buys 5. She eats 9. She finds 4. How many now?"
-BEAMS, CHILDREN = 2, 4
+from vllm_prm import PRMClient
+
+QUESTIONS, MOST_STEPS = 20, 8
 
 
 @dataclass(frozen=True)
 class Beam:
     steps: tuple[str, ...] = ()
+    done: bool = False
     score: float = 1.0
 
+    @property
+    def text(self) -> str:
+        return "".join(f"{step}\n" for step in self.steps)
 
-def propose(question: str, steps: tuple[str, ...], children: int, rng: random.Random) -> list[str]:
-    """`children` next steps; none when the story is at its end. Two in three are wrong."""
-    changes = re.findall(r"(?:(buys|finds|gets|makes)|(?:eats|loses|sells|drops)) (\d+)", question)
-    if len(steps) == len(changes):
-        return []
-    count = int(steps[-1].split("= ")[1]) if steps else int(re.findall(r"has (\d+)", question)[0])
-    gain, amount = changes[len(steps)]
-    right = count + int(amount) if gain else count - int(amount)
-    results = [right + rng.choice((0, rng.randint(1, 3), -rng.randint(1, 3))) for _ in range(children)]
-    sign = "+" if gain else "-"
-    return [f"Step {len(steps) + 1}: {count} {sign} {amount} = {max(0, min(24, result))}" for result in results]
+
+def propose(generator: OpenAI, question: str, beams: list[Beam], children: int) -> dict[tuple[str, ...], bool]:
+    """Each beam with one more step, `children` times, and whether that step ended the solution."""
+    prompts = [f"{question} {beam.text}".rstrip(" ") for beam in beams]
+    model = generator.models.list().data[0].id
+    answer = generator.completions.create(
+        model=model, prompt=prompts, n=children, stop="\n", max_tokens=40, temperature=1, seed=7
+    )
+    return {
+        (*beams[choice.index // children].steps, choice.text.strip() or "?"): choice.stop_reason is None
+        for choice in answer.choices
+    }
+
+
+def search(generator: OpenAI, prm: PRMClient, question: str, width: int, children: int) -> Iterator[list[Beam]]:
+    """Yields the beams kept in each round, best first."""
+    kept = [Beam()]
+    while not all(beam.done for beam in kept):
+        growing = [beam for beam in kept if not beam.done]
+        steps = propose(generator, question, growing, children)
+        results = prm.score_batch([(question, list(prefix)) for prefix in steps], progress=False)
+        grown = [
+            Beam(prefix, last or len(prefix) == MOST_STEPS, result.aggregate("min"))
+            for (prefix, last), result in zip(steps.items(), results, strict=True)
+        ]
+        finished = [beam for beam in kept if beam.done]
+        kept = sorted(grown + finished, key=lambda beam: -beam.score)[:width]
+        yield kept
+
+
+def problems(number: int) -> list[Solution]:
+    """Right solutions of questions that neither model was trained on."""
+    rng = random.Random(11)
+    endless = (solution(rng) for _ in count())
+    return list(islice((one for one in endless if is_held_out(one.question)), number))
 
 
 def main() -> None:
-    rng = random.Random(7)
-    with PRMClient(sys.argv[1]) if len(sys.argv) > 1 else PRM(str(MODEL), dtype="float32") as prm:
-        beams = [Beam()]
-        while True:
-            steps = {
-                (*beam.steps, step): None for beam in beams for step in propose(QUESTION, beam.steps, CHILDREN, rng)
-            }
-            if not steps:
-                break
-            results = prm.score_batch([(QUESTION, list(prefix)) for prefix in steps], progress=False)
-            grown = [Beam(prefix, result.aggregate("min")) for prefix, result in zip(steps, results, strict=True)]
-            beams = sorted(grown, key=lambda beam: -beam.score)[:BEAMS]
-            print(f"{len(grown)} prefixes of {len(beams[0].steps)} steps scored; kept:")
-            for beam in beams:
-                print(f"  {beam.score:.4f}  {' | '.join(beam.steps)}")
-    print(f"answer: {beams[0].steps[-1].split('= ')[1]}")
+    generator, alone, steered = OpenAI(base_url=f"{sys.argv[1]}/v1", api_key="none"), [], []
+    with PRMClient(sys.argv[2]) as prm:
+        for number, problem in enumerate(problems(QUESTIONS)):
+            *_, [single] = search(generator, prm, problem.question, width=1, children=1)
+            for kept in search(generator, prm, problem.question, width=3, children=8):
+                if number == 0:
+                    print(*(f"{beam.score:.4f}  {' | '.join(beam.steps)}" for beam in kept), "", sep="\n")
+            alone.append(single.steps == problem.steps)
+            steered.append(kept[0].steps == problem.steps)
+    print(f"right: {sum(alone)} of {QUESTIONS} by one sample of the generator, {sum(steered)} by the search")
 
 
-if __name__ == "__main__":  # vLLM starts processes that import this file again
+if __name__ == "__main__":
     main()

@@ -1,38 +1,52 @@
-"""A PRM as a reward function for TRL's GRPOTrainer: `reward_fn()` has the signature that `reward_funcs` wants.
+"""A PRM as the reward in TRL: GRPO training of the tiny generator on the scores of the tiny PRM.
 
-    trainer = GRPOTrainer(model=..., reward_funcs=prm.reward_fn(), train_dataset=..., args=GRPOConfig(...))
+    pip install trl
+    VLLM_PLUGINS=prm vllm serve examples/tiny-prm --task embed --port 8000
+    python examples/trl_reward.py http://localhost:8000
 
-In training the PRM is better a server (PRMClient), so that it does not share the trainer's GPU. Here the function is
-called as the trainer calls it: prompts, completions, and by name whatever else there is.
+`reward_fn()` has the signature that `reward_funcs` of TRL's trainers wants. The PRM is a server, so that it shares
+neither the trainer's GPU nor its process. On a CPU the reward rises within a minute or two.
 """
 
+import random
 import sys
 from pathlib import Path
 
-from vllm_prm import PRM, PRMClient
+from arithmetic import solution
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
 
-MODEL = Path(__file__).parent / "tiny-prm"
-QUESTION = "Mia has 12 apples. She buys 5. She eats 9. How many now?"
-COMPLETIONS = [
-    "Step 1: 12 + 5 = 17\nStep 2: 17 - 9 = 8",
-    "Step 1: 12 + 5 = 17\nStep 2: 17 - 9 = 7",
-    "",  # nothing to score: None, which TRL takes as "this function does not apply"
-]
+from vllm_prm import PRMClient
+
+GENERATOR = Path(__file__).parent / "tiny-generator"
+PROMPTS, COMPLETIONS = 4, 8  # a step
 
 
-def main() -> None:
-    with PRMClient(sys.argv[1]) if len(sys.argv) > 1 else PRM(str(MODEL), dtype="float32") as prm:
+def main(url: str, steps: int = 20) -> None:
+    rng = random.Random(3)
+    questions = Dataset.from_list([{"prompt": solution(rng).question} for _ in range(PROMPTS * steps)])
+    config = GRPOConfig(
+        output_dir="grpo-out",
+        max_steps=steps,
+        num_generations=COMPLETIONS,
+        per_device_train_batch_size=PROMPTS * COMPLETIONS,
+        max_completion_length=40,
+        learning_rate=2e-4,
+        logging_steps=max(1, steps // 4),
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        model_init_kwargs={"dtype": "float32"},
+    )
+    with PRMClient(url) as prm:
         reward = prm.reward_fn(aggregate="min")
-        plain = reward(prompts=[QUESTION] * 3, completions=COMPLETIONS, trainer_state=None)
-        chats = reward(
-            prompts=[[{"role": "user", "content": QUESTION}]] * 3,
-            completions=[[{"role": "assistant", "content": text}] for text in COMPLETIONS],
-        )
-        print(f"reward function {reward.__name__}")
-        for text, value in zip(COMPLETIONS, plain, strict=True):
-            print(f"{'None  ' if value is None else f'{value:.4f}'}  {text!r}")
-        assert plain == chats
+        trainer = GRPOTrainer(model=str(GENERATOR), reward_funcs=reward, train_dataset=questions, args=config)
+        trainer.train()
+    for entry in trainer.state.log_history:
+        if "reward" in entry:
+            print(f"step {entry['step']:3}  mean reward {entry['reward']:.3f}")
 
 
-if __name__ == "__main__":  # vLLM starts processes that import this file again
-    main()
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
