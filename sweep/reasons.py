@@ -22,6 +22,9 @@ REASONS: dict[str, str] = {
     "Dots3NoteForCausalLM": "its import needs flash-attention, which is for GPUs",
     "Qwen4ExpForCausalLM": V2_ONLY + FROM_SOURCE,
     "Qwen4ExpForConditionalGeneration": V2_ONLY + FROM_SOURCE,
+    "Ernie4_5_VLMoeForConditionalGeneration": "a fault of vLLM 0.32: its rotary embedding does not take the arguments "
+    "that it is called with on CPU",
+    "UnlimitedOCRForCausalLM": "vLLM sets FlashAttention for its vision tower, and has none on CPU",
     "LongcatFlashNgramForCausalLM": "vLLM: it requires the V2 model runner, which is not the default on CPU",
     "LongcatFlashForCausalLM": "its expert router needs a CUDA kernel (topk_softmax)",
     "InklingForCausalLM": V2_ONLY + FROM_SOURCE,
@@ -37,7 +40,13 @@ REASONS: dict[str, str] = {
     "FalconMambaForCausalLM": NO_SCAN,
     "JambaForCausalLM": "with attention layers only: vLLM has no CPU kernel for its selective scan",
     **dict.fromkeys(
-        ("InternS2PreviewForConditionalGeneration", "Qwen3_5ForConditionalGeneration"),
+        (
+            "InternS2PreviewForConditionalGeneration",
+            "InternS2MobiusForConditionalGeneration",
+            "MiniCPMV4_6ForConditionalGeneration",
+            "MiniCPMV4_7ForConditionalGeneration",
+            "Qwen3_5ForConditionalGeneration",
+        ),
         ATTENTION_ONLY,
     ),
     "Qwen3_5MoeForConditionalGeneration": ATTENTION_ONLY,
