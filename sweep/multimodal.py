@@ -124,7 +124,10 @@ MULTIMODAL: dict[str, Entry] = {
     ),
     "MiniMaxM3SparseForConditionalGeneration": Entry(
         "minimax_m3_vl",
-        {"text_config": MINIMAX_M3, "vision_config": {**FLAT_VISION, "model_type": "minimax_vision"}},
+        {
+            "text_config": MINIMAX_M3,
+            "vision_config": {**FLAT_VISION, "model_type": "minimax_vision", "img_token_compression_config": {}},
+        },
         raw=True,
     ),
     "MiniCPMV4_6ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),

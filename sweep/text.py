@@ -49,6 +49,7 @@ LONGCAT: dict[str, Any] = {
 GLM5_NEXT: dict[str, Any] = {
     **{"num_key_value_heads": 4, "qk_rope_head_dim": 0, "layer_types": ["full_attention"] * 2, "mhc": False},
     **{"scoring_func": "sigmoid", "topk_method": "noaux_tc", "mla_use_nope": True},
+    **{"indexer_rope_interleave": False},
 }
 MINIMAX_M3: dict[str, Any] = {**DECODER, "head_dim": 32, "num_local_experts": 4, "hidden_act": "swigluoai"}
 QWEN4_EXP: dict[str, Any] = {"output_gate_type": "silu"}

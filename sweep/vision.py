@@ -81,7 +81,8 @@ STEP3P7: dict[str, Any] = {
         **{**DECODER, **STEP3P5, "model_type": "step_own_text", "architectures": ["Step3p5ForCausalLM"]},
         **{"att_impl_type": "GQA", "attention_other_setting": None, "moe_num_experts": 4, "need_fp32_gate": True},
         **{"moe_intermediate_size": 128, "moe_router_scaling_factor": 1.0, "norm_expert_weight": True},
-        **{"use_moe_router_bias": False, "swiglu_limits": None, "swiglu_limits_shared": None},
+        **{"use_moe_router_bias": True, "moe_router_activation": "softmax"},
+        **{"swiglu_limits": None, "swiglu_limits_shared": None},
     },
     "vision_config": {**PERCEPTION, "model_type": "step_own_vision"},
     **{"projector_bias": False, "understand_projector_stride": 2, "image_token_id": 990},
@@ -90,7 +91,7 @@ NEMOTRON_VL: dict[str, Any] = {
     "text_config": {"model_type": "nemotron_h", "dtype": "float32", **NEMOTRON_H},
     "vision_config": {
         **{"model_type": "radio", "args": {"model": "vit_base_patch16_224"}},
-        **{"video_temporal_patch_size": 1, "separate_video_embedder": True},
+        **{"video_temporal_patch_size": 2, "separate_video_embedder": True},
     },
     **{"force_image_size": 224, "patch_size": 16, "downsample_ratio": 0.5, "template": "plain", "ps_version": "v2"},
     **{"image_tag_type": "internvl", "projector_hidden_size": 128, "vit_hidden_size": 128, "sound_config": None},
