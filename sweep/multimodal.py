@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweep.configs import DECODER, MLA_IN_FLOAT32, Entry
-from sweep.text import ATTENTION_ONLY, GLM5_NEXT, MIMO_V2, MINIMAX_M3, QWEN4_EXP
+from sweep.text import ATTENTION_ONLY, DEEPSEEK_V4, GLM5_NEXT, MIMO_V2, MINIMAX_M3, QWEN4_EXP
 from sweep.vision import (
     DEEPSEEK_VL,
     DOTS,
@@ -34,7 +34,7 @@ MULTIMODAL: dict[str, Entry] = {
     "DeepseekOCRForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
     "DeepseekOCR2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
     "UnlimitedOCRForCausalLM": Entry("unlimited-ocr", DEEPSEEK_VL, raw=True),
-    "DeepseekV41ForCausalLM": Entry("deepseek_v41"),
+    "DeepseekV41ForCausalLM": Entry("deepseek_v41", DEEPSEEK_V4, raw=True),
     "DeepseekV4ForConditionalGeneration": Entry("deepseek_v4", DECODER, raw=True),
     "Dots3NoteForCausalLM": Entry("dots3_note"),
     "DotsOCRForCausalLM": Entry(
