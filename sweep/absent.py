@@ -32,6 +32,9 @@ class _Absent(metaclass=_AnyName):
     def __call__(self, function: Any = None, *args: Any, **kwargs: Any) -> Any:
         return function  # as a decorator it changes nothing
 
+    def __getattr__(self, name: str) -> Any:  # `timm.create_model(...).to(dtype)`
+        return getattr(type(self), name)
+
 
 class _AbsentModule(ModuleType):
     def __getattr__(self, name: str) -> Any:

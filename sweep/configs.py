@@ -1,8 +1,8 @@
 """A small config.json for any architecture.
 
 Where transformers or vLLM has the config class, that class is asked, with SMALL sizes written into whatever fields
-it has. Where neither has one (vLLM then expects the checkpoint's own code), the fields are listed in text.py or
-multimodal.py and a plain class carries them.
+it has. Where neither has one (vLLM then expects the checkpoint's own code), the fields are listed in text.py,
+multimodal.py or audio.py and a plain class carries them.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ class Entry:
 
 
 def entry(architecture: str) -> Entry:
+    from sweep.audio import AUDIO
     from sweep.multimodal import MULTIMODAL
     from sweep.text import TEXT
 
-    return TEXT.get(architecture) or MULTIMODAL.get(architecture) or Entry()
+    return {**TEXT, **MULTIMODAL, **AUDIO}.get(architecture, Entry())
 
 
 def write(architecture: str, folder: str) -> None:

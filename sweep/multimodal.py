@@ -1,57 +1,46 @@
-"""What multimodal architectures need beyond configs.SMALL."""
+"""What architectures that see need beyond configs.SMALL."""
 
 from __future__ import annotations
 
 from sweep.configs import DECODER, MLA_IN_FLOAT32, Entry
-from sweep.text import ATTENTION_ONLY, MIMO_V2
+from sweep.text import ATTENTION_ONLY, DEEPSEEK_V4, GLM5_NEXT, MIMO_V2, MINIMAX_M3, QWEN4_EXP
 from sweep.vision import (
     DEEPSEEK_VL,
+    DOTS,
+    ERNIE_VL,
     FLAT_VISION,
     GEMMA4,
     IMAGE_TOKENS,
     LLAMA,
+    MIMO_VISION,
     MOLMO,
     MOONDREAM,
     NEMOTRON_VL,
     OVIS_VISION,
+    PERCEPTION,
     QWEN2,
     QWEN3,
     SIGLIP,
+    STEP3P7,
     VISION_FIRST,
     intern_vl,
 )
 
 MULTIMODAL: dict[str, Entry] = {
-    "CohereAsrForConditionalGeneration": Entry(
-        fields={"transf_decoder": {"config_dict": {"hidden_size": 128, "max_sequence_length": 512}}}
+    "CohereCompassForConditionalGeneration": Entry(
+        fields={"text_config": {"tie_word_embeddings": True}, "tie_word_embeddings": True}
     ),
     "DeepseekVLV2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
     "DeepseekOCRForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
     "DeepseekOCR2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
     "UnlimitedOCRForCausalLM": Entry("unlimited-ocr", DEEPSEEK_VL, raw=True),
-    "DeepseekV41ForCausalLM": Entry("deepseek_v41"),
+    "DeepseekV41ForCausalLM": Entry("deepseek_v41", DEEPSEEK_V4, raw=True),
     "DeepseekV4ForConditionalGeneration": Entry("deepseek_v4", DECODER, raw=True),
     "Dots3NoteForCausalLM": Entry("dots3_note"),
     "DotsOCRForCausalLM": Entry(
-        "dots_ocr", {**DECODER, "vision_config": {**FLAT_VISION, "model_type": "dots_vit"}, **IMAGE_TOKENS}
+        "dots_ocr", {**DECODER, "vision_config": {**FLAT_VISION, **DOTS, "model_type": "dots_vit"}, **IMAGE_TOKENS}
     ),
-    "Ernie4_5_VLMoeForConditionalGeneration": Entry(
-        fields={"text_config": {"moe_intermediate_size": [128, 128], "mlp_layer_types": ["dense", "sparse"]}}
-    ),
-    "FireRedASR2ForConditionalGeneration": Entry("fireredasr2", DECODER),
-    "FunASRForConditionalGeneration": Entry("funasr", DECODER),
-    "FunAudioChatForConditionalGeneration": Entry(
-        "funaudiochat",
-        {
-            "text_config": {**DECODER, "model_type": "qwen3", "head_dim": 32},
-            "audio_config": {
-                **{"encoder_layers": 2, "d_model": 128, "encoder_attention_heads": 4, "encoder_ffn_dim": 256},
-                **{"output_dim": 128, "codebook_size": 100},
-                "crq_transformer_config": {**DECODER, "model_type": "qwen3", "head_dim": 32},
-            },
-        },
-        raw=True,
-    ),
+    "Ernie4_5_VLMoeForConditionalGeneration": Entry("ernie4_5_moe_vl", ERNIE_VL),
     "Gemma4ForConditionalGeneration": Entry(
         fields={"text_config": GEMMA4, "vision_config": {"model_type": "gemma4_vision"}}
     ),
@@ -61,16 +50,17 @@ MULTIMODAL: dict[str, Entry] = {
     "GLM4VForCausalLM": Entry(
         "chatglm",
         {
-            **{"original_rope": True, "boi_token_id": 992, "eoi_token_id": 993},
+            **{"original_rope": True, "boi_token_id": 992, "eoi_token_id": 993, "tie_word_embeddings": False},
             "vision_config": {**FLAT_VISION, "num_positions": 17, "dropout_prob": 0.0, "scaling_factor": 8},
         },
     ),
     "Glm4vMoeForConditionalGeneration": Entry(fields={"text_config": {"head_dim": 32, "use_qk_norm": False}}),
-    "Glm5NextForConditionalGeneration": Entry(
-        fields={"text_config": {"num_key_value_heads": 4, "qk_rope_head_dim": 0}}
-    ),
+    "Glm5NextForConditionalGeneration": Entry(fields={"text_config": GLM5_NEXT}, options=MLA_IN_FLOAT32),
     "Granite4VisionForConditionalGeneration": Entry(
-        fields={"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0], "downsample_rate": "1/2"}
+        fields={
+            **{"deepstack_layer_map": [[0, 0]], "spatial_target_layers": [0], "downsample_rate": "1/2"},
+            "text_config": {"model_type": "granite"},
+        }
     ),
     "InternS2MobiusForConditionalGeneration": Entry(
         "interns2_mobius",
@@ -112,7 +102,7 @@ MULTIMODAL: dict[str, Entry] = {
     "MiMoV2OmniForCausalLM": Entry(
         "mimo_v2_omni",
         {
-            **{**MIMO_V2, "vision_config": {**FLAT_VISION, "model_type": "mimo_vision"}, "audio_config": None},
+            **{**MIMO_V2, "vision_config": {**FLAT_VISION, **MIMO_VISION}, "audio_config": None},
             **VISION_FIRST,
         },
     ),
@@ -133,7 +123,12 @@ MULTIMODAL: dict[str, Entry] = {
         },
     ),
     "MiniMaxM3SparseForConditionalGeneration": Entry(
-        "minimax_m3_vl", {"text_config": {**DECODER, "head_dim": 32, "num_local_experts": 4}}, raw=True
+        "minimax_m3_vl",
+        {
+            "text_config": MINIMAX_M3,
+            "vision_config": {**FLAT_VISION, "model_type": "minimax_vision", "img_token_compression_config": {}},
+        },
+        raw=True,
     ),
     "MiniCPMV4_6ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
     "MiniCPMV4_7ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
@@ -158,21 +153,6 @@ MULTIMODAL: dict[str, Entry] = {
             **{"image_patch_id": 990, "image_col_id": 991, "image_start_token_id": 992, "image_end_token_id": 993},
             **{"image_low_res_id": 994, "low_res_image_start_token_id": 995, "frame_start_token_id": 996},
             **{"frame_end_token_id": 997, "tie_word_embeddings": False},
-        },
-    ),
-    "MoonshotKimiaForCausalLM": Entry("kimi_audio", {**DECODER, "kimia_adaptor_input_dim": 128}),
-    "MossAudioModel": Entry(
-        "moss_audio",
-        {
-            "language_config": QWEN3,
-            "audio_config": {
-                **{"model_type": "moss_audio_encoder", "d_model": 128, "encoder_layers": 2, "dropout": 0.0},
-                **{"encoder_ffn_dim": 256, "output_dim": 128, "num_mel_bins": 80, "n_window": 50},
-                **{"max_source_positions": 100, "activation_function": "gelu", "activation_dropout": 0.0},
-                **{"downsample_hidden_size": 64, "conv_chunksize": 100, "deepstack_encoder_layer_indexes": [0]},
-                **{"layer_norm_eps": 1e-5, "attention_dropout": 0.0, "encoder_attention_heads": 4},
-            },
-            **{"adapter_hidden_size": 128, "deepstack_num_inject_layers": 1, "tie_word_embeddings": False},
         },
     ),
     **dict.fromkeys(
@@ -220,6 +200,14 @@ MULTIMODAL: dict[str, Entry] = {
     "BagelForConditionalGeneration": Entry("bagel"),
     "BailingMoeV3VLForConditionalGeneration": Entry("bailing_moe_v3_vl", options=MLA_IN_FLOAT32),
     "BeeForConditionalGeneration": Entry("llava_onevision"),
+    "Cosmos3EdgeForConditionalGeneration": Entry(
+        fields={
+            "text_config": {
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [6, 5, 5]},
+                "num_hidden_layers": 2,
+            }
+        }
+    ),
     "Cosmos3ForConditionalGeneration": Entry("qwen3_vl"),
     "Eagle2_5_VLForConditionalGeneration": intern_vl(QWEN2, vision_config=SIGLIP),
     "H2OVLChatModel": intern_vl(LLAMA),
@@ -230,12 +218,21 @@ MULTIMODAL: dict[str, Entry] = {
     "KimiVLForConditionalGeneration": Entry("kimi_vl", options=MLA_IN_FLOAT32),
     "KimiK25ForConditionalGeneration": Entry("kimi_k25", options=MLA_IN_FLOAT32),
     "LightOnOCRForConditionalGeneration": Entry("mistral3"),
-    "MiDashengLMModel": Entry("midashenglm"),
-    "MossTranscribeDiarizeForConditionalGeneration": Entry("moss_transcribe_diarize"),
     "MuseGlimmerForConditionalGeneration": Entry("muse_glimmer", {"vision_config": {"output_dim": 512}}),
     "NVLM_D": intern_vl(QWEN2),
     "OpenVLAForActionPrediction": Entry("openvla"),
-    "Ovis": Entry("ovis", {"llm_config": {**DECODER, "model_type": "qwen2"}}, raw=True),
+    "Ovis": Entry(
+        "ovis",
+        {
+            "llm_config": {**DECODER, "model_type": "qwen2"},
+            "visual_tokenizer_config": {
+                **{"model_type": "siglip_visual_tokenizer", "vocab_size": 128, "hidden_stride": 2},
+                "backbone_config": {**FLAT_VISION, "model_type": "siglip_vision_model"},
+            },
+            "hidden_size": 128,
+        },
+        raw=True,
+    ),
     "Phi3VForCausalLM": Entry(
         "phi3",
         {
@@ -246,15 +243,27 @@ MULTIMODAL: dict[str, Entry] = {
             },
         },
     ),
-    "PixtralForConditionalGeneration": Entry(
-        "llava", {"vision_config": {"model_type": "pixtral", "rope_theta": 10000.0, "image_token_id": 990}}
+    "PixtralForConditionalGeneration": Entry(  # Mistral's own format, which transformers' classes do not carry
+        "mistral_pixtral",
+        {
+            "text_config": {**DECODER, "model_type": "mistral", "head_dim": 32},
+            "vision_config": {
+                **{**FLAT_VISION, "model_type": "mistral_vision", "rope_theta": 10000.0, "image_token_id": 990},
+            },
+        },
     ),
     "QianfanOCRForConditionalGeneration": Entry("qianfan_ocr"),
     "Qwen2_5OmniModel": Entry("qwen2_5_omni"),
-    "Qwen3ASRRealtimeGeneration": Entry("qwen3_asr"),
     "RForConditionalGeneration": Entry("llava_onevision"),
     "SkyworkR1VChatModel": intern_vl(QWEN2),
-    "StepVLForConditionalGeneration": Entry("step3_vl"),
+    "Step3p7ForConditionalGeneration": Entry("step_own_code", STEP3P7),
+    "StepVLForConditionalGeneration": Entry(
+        "step3_vl",
+        {
+            "text_config": {**DECODER, "head_dim": 32, "architectures": ["Qwen3ForCausalLM"]},
+            "vision_config": PERCEPTION,
+        },
+    ),
     "Step3VLForConditionalGeneration": Entry(
         "step3_vl",
         {
@@ -264,17 +273,15 @@ MULTIMODAL: dict[str, Entry] = {
             }
         },
     ),
-    "Qwen3VLMoeForConditionalGeneration": Entry(fields={"text_config": {"norm_topk_prob": True}}),
-    "UltravoxModel": Entry(
-        "ultravox",
-        {
-            **{"text_config": {**DECODER, "model_type": "llama"}, "hidden_size": 128},
-            "audio_config": {
-                **{"model_type": "whisper", "d_model": 128, "encoder_layers": 2, "encoder_attention_heads": 4},
-                **{"encoder_ffn_dim": 256, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 256},
-            },
-        },
-        raw=True,
+    "Qwen3OmniMoeForConditionalGeneration": Entry(
+        fields={
+            "thinker_config": {
+                "model_type": "qwen3_omni_moe_thinker",
+                "vision_config": {"image_size": 64, "apply_vit_abs_pos_embed": True, "out_hidden_size": 128},
+                "text_config": {"norm_topk_prob": True, "tie_word_embeddings": False},
+            }
+        }
     ),
-    "VoxtralRealtimeGeneration": Entry("voxtral_realtime"),
+    "Qwen4ExpForConditionalGeneration": Entry(fields={"text_config": QWEN4_EXP}),
+    "Qwen3VLMoeForConditionalGeneration": Entry(fields={"text_config": {"norm_topk_prob": True}}),
 }

@@ -46,6 +46,21 @@ LONGCAT: dict[str, Any] = {
     **{"zero_expert_type": "identity", "moe_intermediate_size": 128, "intermediate_size": 256},
 }
 
+GLM5_NEXT: dict[str, Any] = {
+    **{"num_key_value_heads": 4, "qk_rope_head_dim": 0, "layer_types": ["full_attention"] * 2, "mhc": False},
+    **{"scoring_func": "sigmoid", "topk_method": "noaux_tc", "mla_use_nope": True},
+    **{"indexer_rope_interleave": False},
+}
+MINIMAX_M3: dict[str, Any] = {**DECODER, "head_dim": 32, "num_local_experts": 4, "hidden_act": "swigluoai"}
+QWEN4_EXP: dict[str, Any] = {"output_gate_type": "silu"}
+DEEPSEEK_V4: dict[str, Any] = {
+    **{**DECODER, **EXPERTS, **MLA_SIZES, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 512},
+    **{"hc_eps": 1e-6, "hc_mult": 4, "hc_sinkhorn_iters": 20, "index_topk": 64, "num_hash_layers": 0},
+    **{"index_n_heads": 4, "index_head_dim": 128, "swiglu_limit": 10.0, "sliding_window": 128, "o_groups": 2},
+    **{"o_lora_rank": 64, "compress_ratios": [0, 4], "compress_rope_theta": 10000.0, "scoring_func": "sqrtsoftplus"},
+    **{"routed_scaling_factor": 1.5},
+}
+
 TEXT: dict[str, Entry] = {
     "AfmoeForCausalLM": Entry(
         fields={"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1, "num_dense_layers": 1}
@@ -122,11 +137,10 @@ TEXT: dict[str, Entry] = {
     "Llama4ForCausalLM": Entry("llama4_text", {"num_experts_per_tok": 1}),
     "LongcatFlashForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
     "LongcatFlashNgramForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
-    "Glm5NextForCausalLM": Entry("glm5_next_text", {"num_key_value_heads": 4, "qk_rope_head_dim": 0}, MLA_IN_FLOAT32),
-    "MiniMaxM3SparseForCausalLM": Entry(
-        "minimax_m3_vl", {"text_config": {**DECODER, "head_dim": 32, "num_local_experts": 4}}, raw=True
-    ),
-    "DeepseekV4ForCausalLM": Entry("deepseek_v4", {**DECODER, **EXPERTS, "n_routed_experts": 4}, raw=True),
+    "Glm5NextForCausalLM": Entry("glm5_next_text", GLM5_NEXT, MLA_IN_FLOAT32),
+    "MiniMaxM3SparseForCausalLM": Entry("minimax_m3_vl", {"text_config": MINIMAX_M3}, raw=True),
+    "DeepseekV4ForCausalLM": Entry("deepseek_v4", DEEPSEEK_V4, raw=True),
+    "Qwen4ExpForCausalLM": Entry(fields={"text_config": QWEN4_EXP}),
     "MiniCPMForCausalLM": Entry(
         "minicpm", {**DECODER, "dim_model_base": 64, "scale_depth": 1.4, "scale_emb": 2.0, "num_experts": 0}
     ),

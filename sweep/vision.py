@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.configs import DECODER, EXPERTS, Entry
-from sweep.text import NEMOTRON_H
+from sweep.text import NEMOTRON_H, STEP3P5
 
 LLAMA: dict[str, Any] = {"model_type": "llama"}
 QWEN2: dict[str, Any] = {"model_type": "qwen2"}
@@ -41,16 +41,58 @@ DEEPSEEK_VL: dict[str, Any] = {
     },
     "vision_config": {"width": 128, "layers": 2, "heads": 4},
     "projector_config": {"input_dim": 128, "n_embed": 128, "projector_type": "linear"},
+    **{"tile_tag": "2D", "global_view_pos": "head"},
 }
 FLAT_VISION: dict[str, Any] = {
     **{"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
     **{"image_size": 56, "patch_size": 14, "num_channels": 3, "in_channels": 3, "layer_norm_eps": 1e-6},
-    **{"spatial_merge_size": 2, "temporal_patch_size": 2, "tokens_per_second": 2, "hidden_act": "gelu", "depth": 2},
+    **{
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "mlp_ratio": 2,
+        "tokens_per_second": 2,
+        "hidden_act": "gelu",
+        "depth": 2,
+    },
     **{"num_heads": 4, "window_size": 56, "fullatt_block_indexes": [1], "out_hidden_size": 128, "embed_dim": 128},
 }
+# The checkpoint's own flat config; transformers' class nests the text fields that vLLM reads at the top.
+ERNIE_VL: dict[str, Any] = {
+    **{**DECODER, "head_dim": 32, "freq_allocation": 4, "use_bias": False, "moe_num_experts": [4, 4], "moe_k": 2},
+    **{"moe_intermediate_size": [128, 128], "moe_num_shared_experts": 1, "moe_layer_interval": 1},
+    **{"moe_layer_start_index": [1, 1], "moe_layer_end_index": [1, 1], "im_patch_id": 990},
+    **{"pixel_hidden_size": 128, "spatial_conv_size": 2, "temporal_conv_size": 2, "use_temporal_conv": True},
+    "vision_config": {**FLAT_VISION, "model_type": "ernie_vision"},
+}
+DOTS = {"rms_norm_eps": 1e-5, "use_bias": False, "post_norm": True}
+MIMO_VISION: dict[str, Any] = {
+    **{"model_type": "mimo_vision", "vit_window_attn_types": [-1, -1], "visual_token_window_size": 64},
+    **{"num_key_value_heads": 4, "qk_channels": 32, "kv_channels": 32, "use_sink": False},
+}
+# Of the vision tower of Step's models, which transformers names otherwise.
+PERCEPTION: dict[str, Any] = {
+    **{"width": 128, "layers": 2, "heads": 4, "output_dim": 128, "image_size": 56, "patch_size": 14},
+    **{"use_abs_posemb": True, "use_cls_token": False, "use_rope2d": True, "use_ln_pre": True, "use_ln_post": False},
+    **{"mlp_ratio": 2.0, "ls_init_value": 0.1, "hidden_act": "gelu"},
+}
+# The checkpoint's own config; transformers' class of its type has not the fields that vLLM reads.
+STEP3P7: dict[str, Any] = {
+    "text_config": {
+        **{**DECODER, **STEP3P5, "model_type": "step_own_text", "architectures": ["Step3p5ForCausalLM"]},
+        **{"att_impl_type": "GQA", "attention_other_setting": None, "moe_num_experts": 4, "need_fp32_gate": True},
+        **{"moe_intermediate_size": 128, "moe_router_scaling_factor": 1.0, "norm_expert_weight": True},
+        **{"use_moe_router_bias": True, "moe_router_activation": "softmax"},
+        **{"swiglu_limits": None, "swiglu_limits_shared": None},
+    },
+    "vision_config": {**PERCEPTION, "model_type": "step_own_vision"},
+    **{"projector_bias": False, "understand_projector_stride": 2, "image_token_id": 990},
+}
 NEMOTRON_VL: dict[str, Any] = {
-    "text_config": {"model_type": "nemotron_h", **NEMOTRON_H},
-    "vision_config": {"model_type": "radio"},
+    "text_config": {"model_type": "nemotron_h", "dtype": "float32", **NEMOTRON_H},
+    "vision_config": {
+        **{"model_type": "radio", "args": {"model": "vit_base_patch16_224"}},
+        **{"video_temporal_patch_size": 2, "separate_video_embedder": True},
+    },
     **{"force_image_size": 224, "patch_size": 16, "downsample_ratio": 0.5, "template": "plain", "ps_version": "v2"},
     **{"image_tag_type": "internvl", "projector_hidden_size": 128, "vit_hidden_size": 128, "sound_config": None},
     **{"norm_mean": [0.5, 0.5, 0.5], "norm_std": [0.5, 0.5, 0.5], "img_context_token_id": 990},

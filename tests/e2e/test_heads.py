@@ -141,6 +141,14 @@ def test_a_check_that_cannot_run_yet_leaves_the_head_as_it_was(checkpoint):
     assert not checked
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_checked_before_the_first_request(checkpoint, dtype):
+    """vLLM loads a model with its dtype as torch's default, in which ids of the vocabulary are not exact."""
+    with running(checkpoint("mistral"), pooler_config=step_config(), dtype=dtype) as llm:
+        assert llm.apply_model(lambda model: model.pooler.head.checked) == [True]
+        assert whole_because(llm) is None
+
+
 class TestFallback:
     """What cannot be done with a part of the head is done with the whole, and said once."""
 

@@ -180,7 +180,8 @@ class ScoringHead:
         if not isinstance(method, UnquantizedEmbeddingMethod):
             return f"its output head is not a plain matrix but {type(method).__name__}", True
 
-        ids = torch.linspace(0, whole.shape[-1] - 1, _CHECK_COLUMNS, device=rows.device).long()
+        # In whole numbers: vLLM loads under the model's dtype, and bfloat16 rounds the last of 32,000 ids up to 32,000.
+        ids = torch.arange(_CHECK_COLUMNS, device=rows.device) * (whole.shape[-1] - 1) // (_CHECK_COLUMNS - 1)
         expected = whole[:, ids].float()
         try:
             if self._tells_tokens_apart(rows, ids, whole.shape[-1]):
