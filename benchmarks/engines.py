@@ -191,9 +191,12 @@ def steps(ids: list[int], tag: int) -> list[int]:
 
 @contextmanager
 def engines(
-    model: str, ways: list[str], tokens: Tokens, options: dict[str, Any] | None = None
+    model: str, ways: list[str], tokens: Tokens, options: dict[str, Any] | None = None, keep_freed: bool = True
 ) -> Iterator[dict[str, Connection]]:
-    """One process per way, ready to replay; killed on the way out. Options go to every vLLM engine."""
+    """One process per way, ready to replay; killed on the way out. Options go to every vLLM engine.
+
+    keep_freed: the allocator keeps freed memory, for times that repeat; not where memory itself is measured.
+    """
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # each engine is a process of ours already
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -206,7 +209,7 @@ def engines(
             processes.append(
                 context.Process(target=_serve, args=(model, way, tokens, options or {}, theirs), daemon=True)
             )
-            with keeping_freed_memory(way not in WHOLE_LOGITS):
+            with keeping_freed_memory(keep_freed and way not in WHOLE_LOGITS):
                 processes[-1].start()
             theirs.close()
             pipes[way].recv()

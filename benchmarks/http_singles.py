@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +76,27 @@ def ask(server: Server, way: str, prompts: list[list[int]], concurrency: int) ->
     return turn
 
 
+@contextmanager
+def on_cores(bind: str) -> Iterator[None]:
+    """Processes started inside keep to the cores of VLLM_CPU_OMP_THREADS_BIND, such as "1" or "1-3,5".
+
+    vLLM binds the workers of a server to them, but not an engine that runs in the process that asks for it.
+    """
+    if not re.fullmatch(r"[\d,-]+", bind):  # auto, nobind, or several ranks: nothing to be equal to
+        yield
+        return
+    ranges = [[int(end) for end in part.split("-")] for part in bind.split(",")]
+    cores = {core for ends in ranges for core in range(ends[0], ends[-1] + 1)}
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    os.environ["OMP_NUM_THREADS"] = str(len(cores))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        del os.environ["OMP_NUM_THREADS"]
+
+
 def agree(one: list[list[float]], other: list[list[float]], tolerance: float) -> None:
     assert [len(s) for s in one] == [len(s) for s in other], "a step is missing"
     off = max(abs(a - b) for mine, theirs in zip(one, other, strict=True) for a, b in zip(mine, theirs, strict=True))
@@ -98,7 +121,8 @@ def main() -> None:
             options = what.options | options_of(way, what.tokens)[1]
             servers[way] = stack.enter_context(serving(what.model, options, logs / f"{way}.log"))
             print(f"{way}: server ready", file=sys.stderr)
-        offline = stack.enter_context(engines(what.model, ["ours"], what.tokens, what.options))["ours"]
+        with on_cores(os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto")):
+            offline = stack.enter_context(engines(what.model, ["ours"], what.tokens, what.options))["ours"]
         order = random.Random(0)
         for number in range(count + 1):
             for concurrency in CONCURRENCY:

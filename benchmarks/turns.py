@@ -88,9 +88,14 @@ Played = dict[str, dict[int, Replay]]  # per way, its turns
 
 
 def play(
-    what: Checkpoint, ways: list[str], turns: list[Batches], seldom: dict[str, int] | None = None, timed: bool = False
+    what: Checkpoint,
+    ways: list[str],
+    turns: list[Batches],
+    seldom: dict[str, int] | None = None,
+    timed: bool = False,
+    keep_freed: bool = True,
 ) -> Played:
-    """Replay every turn by every way; a way in `seldom` takes part in each n-th turn only.
+    """Replay every turn by every way; a way in `seldom` takes part in each n-th turn only. keep_freed: see engines().
 
     Turn 0 warms up and is compared; it is not in the result. Raises AssertionError where two ways disagree.
     """
@@ -98,13 +103,13 @@ def play(
     played: Played = {way: {} for way in ways}
     if what.alone:
         for way in ways:
-            with engines(what.model, [way], what.tokens, what.options) as pipes:
+            with engines(what.model, [way], what.tokens, what.options, keep_freed) as pipes:
                 for number in part[way]:
                     played[way][number] = replay(pipes[way], turns[number], timed)
         for number in range(len(turns)):
             _agree(played, number, what.tolerance)
     else:
-        with engines(what.model, ways, what.tokens, what.options) as pipes:
+        with engines(what.model, ways, what.tokens, what.options, keep_freed) as pipes:
             order = random.Random(0)
             for number in range(len(turns)):
                 for way in order.sample(ways, len(ways)):

@@ -17,7 +17,7 @@ from score_requests import QUESTION, WRONG
 from server import serving
 
 from vllm_prm import find_recipe
-from vllm_prm.prompts import score_plan
+from vllm_prm.prompts import Prompt, score_plan
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
@@ -29,13 +29,13 @@ RECIPE = find_recipe(TINY_PRM)
 
 
 @contextmanager
-def started(log: Path) -> Iterator[str]:
-    """Its base URL; it wants KEY. Its output goes to `log`."""
+def started(log: Path, *more: str) -> Iterator[str]:
+    """Its base URL; it wants KEY. Its output goes to `log`. more: flags of `vllm serve`."""
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(LONGEST), "--block-size", str(BLOCK)]
     options += ["--served-model-name", "tiny", "--api-key", KEY, "--scheduling-policy", "priority"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "prm")
-        with serving(log, TINY_PRM, "--task", "embed", *options) as url:
+        with serving(log, TINY_PRM, "--task", "embed", *options, *more) as url:
             yield url
 
 
@@ -62,10 +62,14 @@ def _tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(TINY_PRM)
 
 
-def ids(question: str, steps: list[str]) -> list[int]:
-    """The token ids of a solution's one prompt."""
+def prompt_of(question: str, steps: list[str]) -> Prompt:
+    """A solution's one prompt."""
     (prompt,) = next(score_plan(question, steps, RECIPE, _tokenizer()))
-    return list(prompt.token_ids)
+    return prompt
+
+
+def ids(question: str, steps: list[str]) -> list[int]:
+    return list(prompt_of(question, steps).token_ids)
 
 
 def ask(http: httpx.Client, status: int = 200, **body: Any) -> dict[str, Any]:

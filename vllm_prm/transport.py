@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl
 import time
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ _FIRST_PAUSE_S = 0.5  # doubled with every retry: 0.5, 1, 2, 4, then _LONGEST_PA
 _LONGEST_PAUSE_S = 8.0
 _LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is down, not busy
 _KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
+_SHARED_BY = 8  # requests under way per httpx client, which looks at all its connections several times a request
 _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
 
 
@@ -38,26 +41,38 @@ class Transport:
         self.timeout = timeout
         self.max_retries = max_retries
         key = api_key if api_key is not None else os.environ.get("VLLM_API_KEY")
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S), pool=None),
-            limits=httpx.Limits(
-                max_connections=max_concurrency,
-                max_keepalive_connections=max_concurrency,
-                keepalive_expiry=_KEEP_IDLE_S,
-            ),
-        )
+        self._clients = [
+            httpx.AsyncClient(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S), pool=None),
+                limits=httpx.Limits(keepalive_expiry=_KEEP_IDLE_S),
+                verify=certificates(),
+            )
+            for _ in range(-(-max_concurrency // _SHARED_BY))
+        ]
+        # A place for each request that may be under way. The last one given back is taken first: connections stay few.
+        self._places: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
+        for place in range(max_concurrency):
+            self._places.put_nowait(self._clients[place // _SHARED_BY])
 
     async def close(self) -> None:
-        await self._http.aclose()
+        for client in self._clients:
+            await client.aclose()
+
+    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+        client = await self._places.get()
+        try:
+            return await client.request(method, path, json=body)
+        finally:
+            self._places.put_nowait(client)
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON answer to a request, tried again where that can help."""
         for attempt in range(self.max_retries + 1):
             last = attempt == self.max_retries
             try:
-                answer = await self._http.request(method, path, json=body)
+                answer = await self._send(method, path, body)
             except httpx.TransportError as error:
                 if last or not _worth_retrying(error):
                     raise self._no_answer(error, attempt + 1) from error
@@ -110,6 +125,12 @@ class Transport:
         if status < 500:
             raise PRMError(f"{where} refused the request with HTTP {status}: {message}")
         raise PRMError(f"{where} failed with HTTP {status}: {message}")
+
+
+@lru_cache(maxsize=1)
+def certificates() -> ssl.SSLContext:
+    """httpx's own. Read once: the file of them takes longer than a hundred requests."""
+    return httpx.create_ssl_context()
 
 
 def checked_url(base_url: str) -> str:

@@ -21,6 +21,7 @@ from vllm_prm.errors import UnsupportedError
 def engine_config(**parts):
     """The parts of a VllmConfig that are looked at; whichever are not given are vLLM's own defaults."""
     defaults = {"parallel_config": ParallelConfig(), "cache_config": CacheConfig(), "lora_config": None}
+    defaults["scheduler_config"] = SimpleNamespace(enable_chunked_prefill=True)
     if "model_config" not in parts:
         parts["model_config"] = model_config(TINY_PRM)
     return SimpleNamespace(**{**defaults, "kv_transfer_config": None, **parts})
@@ -101,6 +102,19 @@ def test_a_setting_is_refused_by_its_flag(part, value, flag):
 def test_prompt_embeddings():
     config = model_config(TINY_PRM, enable_prompt_embeds=True)
     assert "--enable-prompt-embeds" in refused(engine_config(model_config=config))
+
+
+def test_two_way_attention():
+    """vLLM's own defaults for such a model are neither prefix caching nor chunked prefill."""
+    config = model_config(TINY_PRM, hf_overrides={"is_causal": False})
+    said = refused(engine_config(model_config=config))
+    assert "--no-enable-prefix-caching" in said
+    assert "--no-enable-chunked-prefill" in said
+    neither = {
+        "cache_config": CacheConfig(enable_prefix_caching=False),
+        "scheduler_config": SimpleNamespace(enable_chunked_prefill=False),
+    }
+    refuse_what_cannot_work(engine_config(model_config=config, **neither), LlamaForCausalLM)
 
 
 def test_every_reason_is_given_at_once():

@@ -9,16 +9,53 @@ import time
 import httpx
 import numpy as np
 import pytest
+from adapters import RANK, adapter, oracle_with
+from conftest import TINY_PRM
+from oracle import TOLERANCE, Oracle
 from score_requests import BAD_CONTENTS, BAD_REWARDS, BAD_SCORES, ONE, QUESTION, RIGHT, WRONG
-from tiny_server import BLOCK, KEY, LONGEST, RECIPE, SOLUTIONS, ask, ids, long_inputs, metric, started, still_answers
+from tiny_server import (
+    BLOCK,
+    KEY,
+    LONGEST,
+    RECIPE,
+    SOLUTIONS,
+    ask,
+    ids,
+    long_inputs,
+    metric,
+    prompt_of,
+    started,
+    still_answers,
+)
 
 from vllm_prm.client import AsyncPRMClient, PRMClient
 from vllm_prm.errors import BatchError, PRMError, RequestError
 
+SCORING = (332, 333)
+# Matrices [out, in] of the tiny PRM's backbone.
+ADAPTED = {
+    f"model.layers.{layer}.{name}": size
+    for layer in (0, 3)
+    for name, size in (("self_attn.q_proj", (128, 128)), ("mlp.down_proj", (128, 192)))
+}
+
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("log") / "server.log") as url:
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("endpoint")
+
+
+@pytest.fixture(scope="module")
+def adapted(folder):
+    """transformers with the adapter that the server has as "adapted"."""
+    return oracle_with(TINY_PRM, folder / "merged", adapter(folder / "adapter", 1, ADAPTED))
+
+
+@pytest.fixture(scope="module")
+def url(folder, adapted):
+    # A slot more than adapters: see cautions.py.
+    lora = ["--enable-lora", "--max-loras", "2", "--max-lora-rank", str(RANK)]
+    with started(folder / "server.log", *lora, "--lora-modules", f"adapted={folder / 'adapter'}") as url:
         yield url
 
 
@@ -141,7 +178,7 @@ def test_recipe_route(http, client):
     assert answer["model"] == "tiny"
     assert answer["max_model_len"] == LONGEST
     assert answer["step_tag_ids"] == [[318]]
-    assert answer["scoring_token_ids"] == [332, 333]
+    assert answer["scoring_token_ids"] == list(SCORING)
     assert answer["labels"] == ["good", "bad"]
     assert answer["weights"] == [1.0, 0.0]
     assert answer["aggregation"] == "min"
@@ -282,6 +319,22 @@ def test_models(http, url):
     assert not isinstance(failed.value, RequestError)  # no item is at fault: nobody may go on without scores
     with PRMClient(url, model="tiny", api_key=KEY, priority=5) as client:
         assert client.score(QUESTION, WRONG).first_error() == 1
+
+
+def test_a_lora_adapter_by_its_name(http, url, client, adapted):
+    """Asked by turns, so the prefix cache holds the same prompt by the other model: neither may read the other's."""
+    base, prompts = Oracle(TINY_PRM), [prompt_of(*solution) for solution in SOLUTIONS[:8]]
+    with PRMClient(url, model="adapted", api_key=KEY) as other:
+        for _ in range(2):
+            for asked, oracle in ((client, base), (other, adapted)):
+                results = asked.score_batch(SOLUTIONS[:8], progress=False)
+                for prompt, found in zip(prompts, results, strict=True):
+                    logits = oracle.logits_at(list(prompt.token_ids), list(prompt.positions), SCORING)
+                    assert np.abs(np.array(found.probabilities) - logits.softmax(-1).numpy()).max() < TOLERANCE
+        apart = np.array(other.score(QUESTION, WRONG).step_scores) - client.score(QUESTION, WRONG).step_scores
+        assert np.abs(apart).max() > 100 * TOLERANCE, "the adapter makes no difference"
+    assert ask(http, model="adapted", question=QUESTION, steps=RIGHT)["model"] == "adapted"
+    assert ask(http, question=QUESTION, steps=RIGHT)["model"] == "tiny"
 
 
 def test_the_request_id_is_the_callers(http):

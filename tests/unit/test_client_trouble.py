@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -44,7 +45,7 @@ def pauses(monkeypatch):
         slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(vllm_prm.transport, "asyncio", type("asyncio", (), {"sleep": record}))
+    monkeypatch.setattr(vllm_prm.transport, "asyncio", SimpleNamespace(sleep=record, LifoQueue=asyncio.LifoQueue))
     return slept
 
 

@@ -39,8 +39,10 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.solutions, self.tags, self.text, self.in_script = [], [], "", False
+        self.solutions, self.tags, self.in_script = [], [], False
+        self._texts = []
         self.feed(html)
+        self.text = "".join(self._texts)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
@@ -53,7 +55,8 @@ class Page(HTMLParser):
         self.in_script = False
 
     def handle_data(self, data):
-        self.text += "" if self.in_script else data
+        if not self.in_script:
+            self._texts.append(data)
 
     def shown(self):
         return [int(one["data-index"]) for one in self.solutions if "hidden" not in one]

@@ -152,10 +152,10 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
 def server(url: str, key: str | None) -> Iterator[Finding]:
     import httpx
 
-    from vllm_prm.transport import checked_url
+    from vllm_prm.transport import certificates, checked_url
 
-    base = checked_url(url)
-    with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60) as http:
+    base, headers = checked_url(url), {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=base, headers=headers, timeout=60, verify=certificates()) as http:
         try:
             health = http.get("/health").status_code
             models = http.get("/v1/models")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm_prm.cli.lines import Ask
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import PRMError, RequestError, UnreachableError
 
 LONGEST_PAUSE_S = 15.0  # a server that is back is noticed within that
 TRIES = 3  # of a solution on a server that answers others, before its error is taken to be its own
@@ -41,7 +41,10 @@ class Patient:
             failed = self._ask(asks, waiting, results)
             if not failed:
                 break
-            if self._answers():  # then the server is not to blame, or was away for a moment only
+            unreachable = any(
+                isinstance(results[i], UnreachableError) for i in failed
+            )  # after many tries of the client
+            if not unreachable and self._answers():  # then the server is not to blame, or was away for a moment only
                 silent_since, pause = time.monotonic(), 1.0
                 for i in failed:
                     tries[i] += 1

@@ -140,14 +140,13 @@ def _served_model(url: str, api_key: str | None) -> str:
     """The first name that the server gives its model."""
     import httpx
 
-    from vllm_prm.transport import checked_url
+    from vllm_prm.transport import certificates, checked_url
 
     key = api_key or os.environ.get("VLLM_API_KEY")
     where = f"{checked_url(url)}/v1/models"
     try:
-        answer = httpx.get(
-            where, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60
-        )  # s; it is idle
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.get(where, headers=headers, timeout=60, verify=certificates())  # s; it is idle
         return str(answer.raise_for_status().json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
         raise PRMError(

@@ -98,6 +98,8 @@ class ScoringHead:
                 head = self._find_head(parameter.new_zeros((1, hidden_size), dtype=dtype))
                 # OPT projects what its last layer gives to the width of its head, which need not be hidden_size.
                 self.prepare(parameter.new_zeros((1, head.embedding_dim), dtype=dtype))
+            if self.whole_because is None:
+                _free_prepared_copy(head)
         except Exception as error:  # noqa: BLE001 - to start is worth more than to check early
             logger.info("The output head is checked with the first batch: %s: %s", type(error).__name__, error)
 
@@ -231,6 +233,12 @@ def _bias_rows(head: Any, bias: torch.Tensor, ids: torch.Tensor) -> torch.Tensor
     mine = (ids >= start) & (ids < end)
     rows = bias[(ids - start).clamp(0, end - start - 1)]
     return tensor_model_parallel_all_reduce(torch.where(mine, rows, torch.zeros_like(rows)))
+
+
+def _free_prepared_copy(head: torch.nn.Module) -> None:
+    """On CPUs vLLM keeps the head's weight a second time, laid out for its kernel, which scoring columns never run."""
+    if hasattr(head, "cpu_linear"):
+        head.cpu_linear = F.linear
 
 
 def _keep_adapters_off_the_head(model: torch.nn.Module) -> None:

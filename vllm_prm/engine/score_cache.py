@@ -157,11 +157,6 @@ def new_score_cache(settings: StepSettings, vllm_config: VllmConfig) -> ScoreCac
     """
     if not vllm_config.cache_config.enable_prefix_caching or not keeps_scores(vllm_config.model_config):
         return None
-    if vllm_config.model_config.attn_type == "encoder_only":
-        raise UnsupportedError(
-            "in this model a token attends to those after it, so what is cached of a prefix does not hold for a "
-            "longer prompt; start with --no-enable-prefix-caching"
-        )
     if not get_pp_group().is_last_rank:
         return None  # the pooler runs on the last stage only
     layers = vllm_config.compilation_config.static_forward_context

@@ -154,5 +154,23 @@ def refuse_what_cannot_work(vllm_config: VllmConfig, model_cls: type) -> None:
         reasons.append(
             "--kv-sharing-fast-prefill computes full hidden states for the last prompt token only; drop that flag"
         )
+    if model_config.attn_type == "encoder_only":
+        reasons += _two_way_reasons(vllm_config)
     if reasons:
         raise UnsupportedError("this engine cannot serve a process reward model: " + "; ".join(reasons))
+
+
+def _two_way_reasons(vllm_config: VllmConfig) -> list[str]:
+    """vLLM starts such a model with neither, but lets both be turned on (and --task does, for a STEP pooler config)."""
+    reasons = []
+    if vllm_config.cache_config.enable_prefix_caching:
+        reasons.append(
+            "in this model a token attends to those after it, so what is cached of a prefix does not hold for a "
+            "longer prompt; add --no-enable-prefix-caching"
+        )
+    if vllm_config.scheduler_config.enable_chunked_prefill:
+        reasons.append(
+            "in this model a token attends to those after it, so vLLM never ends a prompt that is computed in pieces; "
+            "add --no-enable-chunked-prefill"
+        )
+    return reasons
