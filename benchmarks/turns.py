@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from engines import UNSCORED, Replay, engines, largest_difference, replay
-from model import Tokens, build_model, tokens_of
+from model import SHAPES, Tokens, build_model, tokens_of
 from workloads import Batches
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,6 +51,13 @@ def parser(description: str) -> argparse.ArgumentParser:
     real.add_argument("--dtype", default="float32", help="of every way (default: %(default)s)")
     real.add_argument(
         "--tolerance", type=float, default=1e-5, help="how far scores may lie apart (default: %(default)s, float32's)"
+    )
+    made.add_argument(
+        "--vocabulary",
+        type=int,
+        choices=SHAPES,
+        default=128_256,
+        help="of the random Llama: of its 60M parameters, 32000 leaves the layers more (default: %(default)s)",
     )
     made.add_argument("--block-size", type=int, default=32, help="of the KV cache (default: %(default)s)")
     made.add_argument("--memory", type=float, help="--gpu-memory-utilization of each engine")
@@ -80,7 +87,7 @@ def checkpoint(arguments: argparse.Namespace, **options: Any) -> Iterator[Checkp
     # Room for 65,536 tokens: the longest solution twice. Six engines and their logits must fit into 24 GB.
     options["num_gpu_blocks_override"] = 65_536 // arguments.block_size
     with tempfile.TemporaryDirectory() as folder:
-        parameters = build_model(Path(folder))
+        parameters = build_model(Path(folder), arguments.vocabulary)
         yield Checkpoint(folder, Tokens(), parameters, options, arguments.tolerance, arguments.alone)
 
 

@@ -41,9 +41,8 @@ class Patient:
             failed = self._ask(asks, waiting, results)
             if not failed:
                 break
-            unreachable = any(
-                isinstance(results[i], UnreachableError) for i in failed
-            )  # after many tries of the client
+            # The client has tried several times before it says so: no need to ask again whether the server is there.
+            unreachable = any(isinstance(results[i], UnreachableError) for i in failed)
             if not unreachable and self._answers():  # then the server is not to blame, or was away for a moment only
                 silent_since, pause = time.monotonic(), 1.0
                 for i in failed:
