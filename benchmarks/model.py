@@ -65,8 +65,8 @@ def _put_scoring_tokens_first(model: Any, tokens: Tokens) -> None:
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight[0] = 0.0
             layer.mlp.down_proj.weight[0] = 0.0
-        # Times the constant, over the norm of a hidden state (3 a dimension), this is a logit of 15; others reach 6.
-        rows[list(tokens.scoring), 0] = 150.0
+        # Times the constant, over a hidden state's norm (3 a dimension, or 8), a logit of 16 to 19; others reach 6.
+        rows[list(tokens.scoring), 0] = {384: 150.0, 768: 500.0}[model.config.hidden_size]
 
 
 def tokens_of(model: str, tag: int, scoring: list[int]) -> Tokens:

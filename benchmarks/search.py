@@ -41,8 +41,8 @@ def main() -> None:
                 for name, make in SEARCHES.items():
                     kinds.append((name, count))
                     turns.append(make(count, repeat, what.tokens.tag))
-        played = play(what, WAYS, turns)
         slow = play(what, ["ours", *SLOW], [turns[0], turns[kinds.index(("beam search", rounds[0]))]])
+        played = play(what, WAYS, turns)
     table = [
         _row(played, turns, [n for n, kind in enumerate(kinds) if kind == (name, count)], arguments.block_size)
         | {"search": name, "rounds": count}

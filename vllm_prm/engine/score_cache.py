@@ -114,14 +114,13 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         self.kv_cache = kv_cache.squeeze(1)
         blocks, size, width = self.kv_cache.shape
         row = width * self.kv_cache.element_size()
-        logger.info(
-            "Score cache: %d bytes per token, %.1f MiB for %d blocks of %d tokens.",
-            row,
-            blocks * size * row / 2**20,
-            blocks,
-            size,
-        )
-        if self._asked_block_size and size > self._asked_block_size:
+        if not self._asked_block_size or size <= self._asked_block_size:
+            mebibytes = blocks * size * row / 2**20
+            logger.info(
+                "Score cache: %d bytes per token, %.1f MiB for %d blocks of %d tokens.", row, mebibytes, blocks, size
+            )
+        else:  # its tensor is then the whole pool, of which it fills the pages that it is given
+            logger.info("Score cache: %d bytes per token, in pages of the pool that all layers share.", row)
             logger.warning(
                 "Prefixes are reused in pieces of %d tokens, not of %d: this model mixes kinds of attention, and vLLM "
                 "gives their caches pages of one size. --disable-hybrid-kv-cache-manager keeps the pieces small, at "
