@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
         return built[key]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_prm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The tiny PRM on one server with our routes, for every test that only asks it."""
+    from server import serving
+
+    log = tmp_path_factory.mktemp("log") / "tiny_prm.log"
+    options = ["--task", "embed", "--dtype", "float32", "--enforce-eager"]
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:  # for this server, not for the tests that run meanwhile
+            patch.setenv("VLLM_PLUGINS", "prm")
+            url = stack.enter_context(serving(log, TINY_PRM, *options))
+        yield url
 
 
 @contextmanager

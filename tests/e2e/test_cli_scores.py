@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_PRM
-from server import serving
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
@@ -62,29 +61,20 @@ def test_the_same_as_in_python(offline, lines):
         assert line["step_scores"] == pytest.approx(ours, abs=1e-6)  # float32, batched otherwise
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory, offline):
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_PLUGINS", "prm")
-        with serving(log, TINY_PRM, "--task", "embed", *ENGINE[3:]) as address:
-            yield address
-
-
-def test_the_same_over_http(url, offline, lines):
-    for ours, line in zip(called("score", lines, "--server", url, "--return", "logits"), offline, strict=True):
+def test_the_same_over_http(tiny_prm_url, offline, lines):
+    for ours, line in zip(called("score", lines, "--server", tiny_prm_url, "--return", "logits"), offline, strict=True):
         assert ours["step_scores"] == pytest.approx(line["step_scores"], abs=1e-6)
         assert ours["first_error"] == line["first_error"]
 
 
-def test_rank_chooses_the_right_one(url):
+def test_rank_chooses_the_right_one(tiny_prm_url):
     question = "Mia has 12 apples. She buys 5. She eats 9. How many now?"
     candidates = [f"Step 1: 12 + 5 = 17\nStep 2: 17 - 9 = {n}" for n in (7, 8, 18)]
-    (line,) = called("rank", [{"question": question, "candidates": candidates}], "--server", url)
+    (line,) = called("rank", [{"question": question, "candidates": candidates}], "--server", tiny_prm_url)
     assert line["best"] == 1
 
 
-def test_doctor_finds_the_server_well(url):
-    done = subprocess.run([*COMMAND, "doctor", "--server", url], capture_output=True, text=True, check=False)
+def test_doctor_finds_the_server_well(tiny_prm_url):
+    done = subprocess.run([*COMMAND, "doctor", "--server", tiny_prm_url], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "is a process reward model, recipe tiny-prm; routes are on" in done.stdout
