@@ -28,9 +28,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--rounds", type=int, nargs="+", default=[12, 24, 40])
     made.add_argument("--repeats", type=int, default=3, help="searches of each kind and number of rounds")
-    made.set_defaults(
-        vocabulary=32_000
-    )  # Mistral's, as the lengths; and time is then spent in layers, as in a 7B model
+    made.set_defaults(vocabulary=32_000)  # Mistral's, as the lengths; time is then spent in layers, as in a 7B model
     arguments = made.parse_args()
     rounds, repeats = ([2, 3], 1) if arguments.quick else (arguments.rounds, arguments.repeats)
     with checkpoint(arguments, max_model_len=8192, max_num_batched_tokens=8192) as what:

@@ -27,11 +27,11 @@ compared with the same model's whole `compute_logits` at the tags. The largest d
 logits, is in the table; the limit is 1e-5 in float32. `columns` reads the rows of the scoring tokens only,
 `whole head` runs all of it and picks (see `vllm_prm/engine/head.py`). Multimodal models were given prompts of text.
 The same prompts then went in one batch; a note says where that moved the scores by more than the limit. That happens
-to two kinds of layers only (multi-head latent attention and short convolutions on a CPU), and its cause is not known.
+to two kinds of layers only (multi-head latent attention and short convolutions on a CPU), whose generation, without any
+code of ours, moves as well (last table).
 
 *Refused* means that the engine does not start, and says why. *Not buildable here* says nothing about whether it works:
-it did not start on a CPU with the configuration that the sweep makes, for the reason given; an error in quotes is the
-last one that was seen.
+it did not start on a CPU with the configuration that the sweep makes, for the reason given.
 
 {summary}
 """

@@ -10,8 +10,6 @@ from conftest import ROOT
 from server import serving
 
 EXAMPLES = ROOT / "examples"
-
-
 TINY_GENERATOR = str(EXAMPLES / "tiny-generator")
 
 
