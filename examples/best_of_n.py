@@ -19,7 +19,8 @@ CANDIDATES = [
 
 
 def main() -> None:
-    scorer = PRMClient(sys.argv[1]) if len(sys.argv) > 1 else PRM(str(MODEL), dtype="float32")
+    engine = {"dtype": "float32", "enforce_eager": True}  # eager: without torch.compile, which takes half a minute
+    scorer = PRMClient(sys.argv[1]) if len(sys.argv) > 1 else PRM(str(MODEL), **engine)
     with scorer as prm:
         ranking = prm.rank(QUESTION, CANDIDATES)
     for i in ranking.order:

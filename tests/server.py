@@ -1,15 +1,17 @@
-"""A real `vllm serve` on a free port, stopped whatever happens."""
+"""A real `vllm serve` on a free port, stopped whatever happens, and clients that hang up on it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -51,3 +53,18 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
             pass
         time.sleep(0.5)
     raise TimeoutError(f"no answer from vllm serve after {START_UP_S} s:\n{log.read_text()[-3000:]}")
+
+
+def hangs_up(url: str, body: Any, when: Callable[[], bool], headers: dict[str, str] | None = None) -> bool:
+    """Posts `body` and closes the connection as soon as `when()`; False: the answer came before that."""
+
+    async def left() -> bool:
+        async with httpx.AsyncClient(timeout=300, headers=headers) as http:
+            request = asyncio.create_task(http.post(url, json=body))
+            while not request.done():
+                if await asyncio.to_thread(when):
+                    request.cancel()
+                    await asyncio.wait([request])
+            return request.cancelled()
+
+    return asyncio.run(left())

@@ -51,7 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append(body["question"])
-        if body["steps"][0] == TOO_LONG:
+        if self.server.most is not None and len(self.server.seen) > self.server.most:
+            self.close_connection = self.server.gone.wait()  # an answer never comes
+        elif body["steps"][0] == TOO_LONG:
             self._send(400, {"error": {"message": "step 1 no longer fits", "type": "BadRequestError"}})
         elif body["steps"][0] == BROKEN:
             self._send(500, {"error": {"message": "it broke", "type": "InternalServerError"}})
@@ -83,14 +85,19 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def speaking(port: int = 0, without: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
-    """The server's address, and a list that grows by the question of every request. without: paths it lacks."""
+def speaking(port: int = 0, without: tuple[str, ...] = (), most: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """The server's address, and a list that grows by the question of every request.
+
+    without: paths it lacks. most: after this many requests it keeps the others waiting until it goes away.
+    """
     server = _Server(("127.0.0.1", port), _Handler)
     server.seen, server.without, server.connections = [], without, []
+    server.most, server.gone = most, threading.Event()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", server.seen
     finally:
+        server.gone.set()
         server.shutdown()
         server.server_close()
         for connection in server.connections:

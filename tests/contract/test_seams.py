@@ -93,14 +93,16 @@ def test_registering_never_raises(monkeypatch, caplog):
 
 
 def test_registering_is_cheap():
-    """Best of three, because the machine may be busy: what comes on top of vLLM's own import stays under 50 ms."""
+    """What comes on top of vLLM's own import stays under 50 ms, in the first of three tries where it does."""
     code = (
         "import time; from vllm import LLM; from vllm.plugins import load_general_plugins\n"
         "start = time.perf_counter(); from vllm_prm.engine.plugin import register; register()\n"
         "print('ms', (time.perf_counter() - start) * 1000)"
     )
     times = []
-    for _ in range(3):
+    for _ in range(3):  # the machine may be busy
         output = subprocess.check_output([sys.executable, "-c", code], text=True, stderr=subprocess.DEVNULL)
         times.append(float(output.split("ms")[-1]))
-    assert min(times) < 50
+        if times[-1] < 50:
+            return
+    raise AssertionError(f"registering took {times} ms")

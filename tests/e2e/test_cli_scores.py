@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY_PRM
 
+from vllm_prm import PRM
+
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
 
@@ -46,19 +48,11 @@ def test_an_engine_of_its_own(offline, lines):
 
 
 def test_the_same_as_in_python(offline, lines):
-    code = (
-        "import json, sys; from vllm_prm import PRM\n"
-        "if __name__ == '__main__':\n"
-        "    items = json.load(sys.stdin)\n"
-        f"    prm = PRM({TINY_PRM!r}, dtype='float32', enforce_eager=True, max_model_len=512)\n"
-        "    print('\\n' + json.dumps([r.step_scores for r in prm.score_batch(items, progress=False)]))\n"
-        "    prm.close()\n"
-    )
-    items = [{"question": line["question"], "steps": line["steps"]} for line in lines]
-    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(items), capture_output=True, text=True)
-    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[")))
+    items = [(line["question"], line["steps"]) for line in lines]
+    with PRM(TINY_PRM, dtype="float32", enforce_eager=True, max_model_len=512) as prm:
+        found = prm.score_batch(items, progress=False)
     for ours, line in zip(found, offline, strict=True):
-        assert line["step_scores"] == pytest.approx(ours, abs=1e-6)  # float32, batched otherwise
+        assert line["step_scores"] == pytest.approx(ours.step_scores, abs=1e-6)  # float32, batched otherwise
 
 
 def test_the_same_over_http(tiny_prm_url, offline, lines):

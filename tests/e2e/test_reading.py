@@ -34,7 +34,8 @@ def encode(llm, *prompts, params=None, **more):
 
 class TestBeforeTheTag:
     @pytest.fixture(scope="class")
-    def pair(self, checkpoint):
+    @classmethod
+    def pair(cls, checkpoint):
         folder = checkpoint("mistral")
         options = {"hf_overrides": {"prm": READ_BEFORE}, "block_size": BLOCK, "max_num_batched_tokens": 64}
         with running(folder, **options) as llm:
@@ -82,7 +83,8 @@ class TestBeforeTheTag:
 
 class TestExplicitPositions:
     @pytest.fixture(scope="class")
-    def pair(self, checkpoint):
+    @classmethod
+    def pair(cls, checkpoint):
         folder = checkpoint("mistral")
         options = {"hf_overrides": {"prm": "math-shepherd"}, "block_size": BLOCK, "max_num_batched_tokens": 64}
         with running(folder, **options) as llm:

@@ -35,7 +35,8 @@ def encode(llm, prompts, params=None):
 
 class TestMathShepherd:
     @pytest.fixture(scope="class")
-    def pair(self, checkpoint):
+    @classmethod
+    def pair(cls, checkpoint):
         folder = checkpoint("mistral")
         with running(folder, hf_overrides={"prm": "math-shepherd"}) as llm:
             yield llm, Oracle(folder)

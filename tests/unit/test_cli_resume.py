@@ -81,7 +81,7 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path):
     given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = values(1000)
     written(given, lines)
-    with speaking() as (url, _):
+    with speaking(most=500) as (url, _):
         port = int(url.rsplit(":", 1)[1])
         process = start(given, out, url, "--patience", "60", "--batch-size", "32")
         while not out.exists() or out.read_bytes().count(b"\n") < 200:
@@ -100,7 +100,7 @@ def test_a_server_that_stays_away_ends_the_run_with_what_to_do(tmp_path):
     given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = values(1000)
     written(given, lines)
-    with speaking() as (url, _):
+    with speaking(most=500) as (url, _):
         port = int(url.rsplit(":", 1)[1])
         process = start(given, out, url, "--patience", "1", "--batch-size", "32")
         while not out.exists() or out.read_bytes().count(b"\n") < 200:
@@ -202,7 +202,7 @@ def test_every_cut_of_the_output_is_mended(tmp_path):
 def test_interrupted_by_hand(tmp_path):
     given, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     written(given, values(1000))
-    with speaking() as (url, _):
+    with speaking(most=500) as (url, _):
         process = start(given, out, url, "--batch-size", "32")
         while not out.exists() or out.read_bytes().count(b"\n") < 300:
             time.sleep(0.02)

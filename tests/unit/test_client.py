@@ -198,7 +198,7 @@ def test_closing_while_another_thread_waits(url, server):
     while not server.now:
         time.sleep(0.01)
     client.close()
-    thread.join(2)
+    thread.join(20)
     assert "was closed while it waited" in str(told[0])
 
 
