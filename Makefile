@@ -14,7 +14,7 @@ help:
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make check   ruff and mypy only"
 	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
-	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 45 minutes, on an idle machine)"
+	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
 setup: .venv/.ready
 

@@ -40,8 +40,8 @@ class Replay:
 
     scores: per prompt, the probabilities of the two scoring tokens at every step, flat. cached: tokens not computed,
     per prompt. each: seconds of each batch. finished: seconds until each prompt was answered, where asked for.
-    pooler: seconds of all that inside the pooler, which is the only place where the vLLM ways that pool differ; on a
-    GPU it is the time to start the pooler's kernels, not to run them.
+    pooler: seconds of all that inside the pooler, which is the only place where the vLLM ways that pool differ.
+    forward: seconds inside the model. On a GPU both are the time to start kernels, not to run them.
     """
 
     seconds: float
@@ -50,6 +50,7 @@ class Replay:
     each: list[float]
     finished: list[float]
     pooler: float = 0.0
+    forward: float = 0.0
     peak: tuple[int, int] = (0, 0)  # resident memory of the process before the work, and its maximum during it
 
 
@@ -97,25 +98,28 @@ class Engine:
         if "pooler_config" in options:
             options["pooler_config"] = PoolerConfig(**options["pooler_config"])
         self.llm = LLM(model, **options)
-        self.pooler_seconds = 0.0
+        self.inside = {"model": 0.0, "pooler": 0.0}  # seconds
         if self.task == "generate":
             self.params: Any = SamplingParams(max_tokens=1, temperature=0.0, logprobs=TOP, prompt_logprobs=TOP)
         else:
             self.params = PoolingParams(task=self.task)
-            self.llm.apply_model(self._watch_pooler)
+            self.llm.apply_model(lambda model: self._watch("pooler", model.pooler))
+        self.llm.apply_model(lambda model: self._watch("model", model))
 
-    def _watch_pooler(self, model: Any) -> None:
+    def _watch(self, name: str, module: Any) -> None:
         def start(*_: Any) -> None:
-            self.pooler_seconds -= time.perf_counter()
+            self.inside[name] -= time.perf_counter()
 
         def stop(*_: Any) -> None:
-            self.pooler_seconds += time.perf_counter()
+            self.inside[name] += time.perf_counter()
 
-        model.pooler.register_forward_pre_hook(start)
-        model.pooler.register_forward_hook(stop)
+        module.register_forward_pre_hook(start)
+        module.register_forward_hook(stop)
 
     def forget(self) -> None:
+        """As if nothing had been sent yet."""
         self.llm.reset_prefix_cache()
+        self.inside = dict.fromkeys(self.inside, 0.0)
 
     def run(self, batch: list[list[int]]) -> list[Any]:
         prompts = [{"prompt_token_ids": ids} for ids in batch]
@@ -156,7 +160,8 @@ class Transformers:
         import torch
         from transformers import AutoModelForCausalLM
 
-        self.tokens, self.batch, self.pooler_seconds = tokens, batch, 0.0
+        self.tokens, self.batch = tokens, batch
+        self.inside = {"model": 0.0, "pooler": 0.0}  # not watched
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(self.device).eval()
 
@@ -240,7 +245,6 @@ def _serve(model: str, way: str, tokens: Tokens, options: dict[str, Any], pipe: 
     while True:
         batches, timed = pipe.recv()
         worker.forget()
-        worker.pooler_seconds = 0.0
         outputs: list[Any] = []
         finished: list[float] = []
         clock = [0.0] * (len(batches) + 1)
@@ -258,7 +262,8 @@ def _serve(model: str, way: str, tokens: Tokens, options: dict[str, Any], pipe: 
         scores = [] if way in UNSCORED else [worker.scores(*pair) for pair in zip(prompts, outputs, strict=True)]
         cached = [worker.cached(output) for output in outputs]
         peaks = (peak.before, peak.most)
-        pipe.send(Replay(sum(each), scores, cached, each, finished, worker.pooler_seconds, peaks))
+        spent = {"pooler": worker.inside["pooler"], "forward": worker.inside["model"]}
+        pipe.send(Replay(sum(each), scores, cached, each, finished, **spent, peak=peaks))
 
 
 def largest_difference(one: Replay, other: Replay) -> float:
