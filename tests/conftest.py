@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 TINY_PRM = str(ROOT / "examples" / "tiny-prm")
+
+
+# vLLM collects garbage eight times in the life of an engine, and freezes and unfreezes the heap meanwhile. Going
+# through all that was imported takes most of a small engine's time; so it is frozen here, once, and stays so.
+_freeze = gc.freeze
+gc.freeze = gc.unfreeze = lambda: None
+
+
+@cache
+def _freeze_imports() -> None:
+    gc.collect()
+    _freeze()
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +88,7 @@ def running(model: str, **options: Any) -> Iterator[Any]:
             llm.llm_engine.engine_core.shutdown()
         del llm
         cleanup_dist_env_and_memory()
+        _freeze_imports()
 
 
 def step_config(**more: Any) -> Any:
