@@ -31,7 +31,7 @@ TINY_PRM = str(ROOT / "examples" / "tiny-prm")
 
 # vLLM collects garbage eight times in the life of an engine, and freezes and unfreezes the heap meanwhile. Going
 # through all that was imported takes most of a small engine's time; so it is frozen here, once, and stays so.
-_freeze = gc.freeze
+_freeze, _unfreeze = gc.freeze, gc.unfreeze
 gc.freeze = gc.unfreeze = lambda: None
 
 
@@ -39,6 +39,10 @@ gc.freeze = gc.unfreeze = lambda: None
 def _freeze_imports() -> None:
     gc.collect()
     _freeze()
+
+
+def pytest_sessionfinish() -> None:
+    _unfreeze()  # else libraries tell, when Python ends, of all that was leaked
 
 
 @pytest.fixture(scope="session")
