@@ -65,7 +65,10 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--alone", action="store_true", help="boot one engine after the other: where not all of them fit in memory"
     )
     made.add_argument(
-        "--compile", action="store_true", help="torch.compile and CUDA graphs: vLLM's default, slow to boot"
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="torch.compile and CUDA graphs: vLLM's default, slow to boot (default here: %(default)s)",
     )
     made.add_argument("--quick", action="store_true", help="few and small turns: does it run? Its figures mean nothing")
     made.add_argument("--output", type=Path, help="also write the JSON document to this file")
