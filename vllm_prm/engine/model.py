@@ -146,9 +146,11 @@ def _able_to_score_with_its_own_head(cls: Any) -> type:
 
 
 def _new_pooler(model: Any, settings: StepSettings, tokenizer: Any, vllm_config: VllmConfig) -> Any:
+    from vllm_prm.engine.layers import refuse_prompts_that_never_start
     from vllm_prm.engine.pooler import StepPooler
     from vllm_prm.engine.score_cache import new_score_cache
 
+    refuse_prompts_that_never_start(vllm_config)
     return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))
 
 

@@ -28,6 +28,7 @@ from vllm.v1.attention.backend import (
 )
 from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, KVCacheSpec
 
+from vllm_prm.engine.layers import kv_cache_specs
 from vllm_prm.engine.settings import StepSettings, keeps_scores
 from vllm_prm.errors import UnsupportedError
 
@@ -158,13 +159,8 @@ def new_score_cache(settings: StepSettings, vllm_config: VllmConfig) -> ScoreCac
         return None
     if not get_pp_group().is_last_rank:
         return None  # the pooler runs on the last stage only
-    layers = vllm_config.compilation_config.static_forward_context
-    specs = {
-        name: layer.get_kv_cache_spec(vllm_config)
-        for name, layer in layers.items()
-        if isinstance(layer, AttentionLayerBase)
-    }
-    if odd := [name for name, spec in specs.items() if spec is not None and not isinstance(spec, AttentionSpec)]:
+    specs = kv_cache_specs(vllm_config)
+    if odd := [name for name, spec in specs.items() if not isinstance(spec, AttentionSpec)]:
         raise UnsupportedError(
             f"layer {odd[0]} of this model keeps {type(specs[odd[0]]).__name__}, not paged keys and values, so the "
             "scores of cached positions cannot be kept beside it; start with --no-enable-prefix-caching"
