@@ -16,6 +16,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 from vllm.model_executor.model_loader import utils as loader
 from vllm.model_executor.models import adapters
 from vllm.pooling_params import PoolingParams
+from vllm.v1 import kv_cache_interface
 from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
 
@@ -52,6 +53,7 @@ def elsewhere():
         (Request, "get_skip_reading_prefix_cache", elsewhere, "whether a pooling request reads the prefix cache"),
         (Pooler, "__abstractmethods__", frozenset(), "Pooler has other abstract methods, []: see engine/pooler.py"),
         (PoolingCursor, "is_finished", None, "PoolingCursor lost is_finished: see engine/pooler.py"),
+        (kv_cache_interface, "FullAttentionSpec", elsewhere, "FullAttentionSpec lost non_causal: see engine/layers.py"),
         (LogitsProcessor, "forward", elsewhere, "LogitsProcessor.forward takes [], expected ['self', 'lm_head', "),
         (UnquantizedEmbeddingMethod, "embedding", None, "UnquantizedEmbeddingMethod.embedding takes ['self"),
     ],

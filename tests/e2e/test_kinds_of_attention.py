@@ -95,7 +95,7 @@ def test_a_prefix_lm_reuses_nothing(tmp_path, monkeypatch):
     assert difference(first[0], first[1]) < TOLERANCE
     assert difference(longer[0], longer[1]) < TOLERANCE
     assert difference(longer[0][:12], first[0]) > 100 * TOLERANCE, "the model does not attend two-way"
-    small = {"max_num_batched_tokens": 64, "enable_chunked_prefill": True}  # vLLM turns that off, and tells nobody
+    small = {"max_num_batched_tokens": 64, "enable_chunked_prefill": True}  # vLLM turns that off when it has the layers
     with (
         pytest.raises(UnsupportedError, match="add --max-num-batched-tokens 256, or --max-model-len 64"),
         running(str(tmp_path), pooler_config=step, **{**options, **small}),

@@ -126,6 +126,10 @@ def output_head() -> Iterator[str]:
     yield from _takes(layers, "UnquantizedEmbeddingMethod.embedding", ("self", "layer", "input_"), ours)
 
 
+def layers_say_whether_they_read_both_ways() -> Iterator[str]:
+    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/layers.py")
+
+
 def http_routes() -> Iterator[str]:
     yield from _has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/endpoint.py")
     names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_get_trace_headers", "_log_inputs")
@@ -144,6 +148,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     pooler_interface,
     step_pooling_config,
     output_head,
+    layers_say_whether_they_read_both_ways,
     http_routes,
 )
 
