@@ -42,7 +42,7 @@ def main() -> None:
     rounds, repeats = ([2, 3], 1) if arguments.quick else (arguments.rounds, arguments.repeats)
     with checkpoint(arguments, max_model_len=8192, max_num_batched_tokens=8192) as what:
         kinds: list[tuple[str, int] | None] = [None]
-        # Turn 0 warms up, with many sizes of batches: the first search of a process can take twice as long as later ones.
+        # Turn 0 warms up, with many sizes of batches: the first search of a process can take twice as long as others.
         turns: list[Batches] = [beam_search(max(rounds) // 2 + 1, 99, what.tokens.tag)]
         for count in rounds:
             for repeat in range(repeats * max(rounds) // count):
