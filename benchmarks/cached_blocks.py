@@ -32,7 +32,7 @@ class Pool:
         from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 
-        from vllm_prm.engine.score_cache import ScoreCache
+        from vllm_prm.engine.worker.score_cache import ScoreCache
 
         init_none_hash(sha256)
         spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=WIDTH, dtype=torch.float32)
@@ -56,7 +56,7 @@ class Pool:
         from vllm.pooling_params import PoolingParams
         from vllm.v1.request import Request
 
-        from vllm_prm.engine.score_cache import _Slots
+        from vllm_prm.engine.worker.score_cache import _Slots
 
         self.count += 1
         params = PoolingParams(task="embed", skip_reading_prefix_cache=False)

@@ -34,7 +34,7 @@ def _measure(width: int) -> None:
     from vllm.model_executor.layers.logits_processor import LogitsProcessor
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
-    from vllm_prm.engine.head import ScoringHead
+    from vllm_prm.engine.worker.head import ScoringHead
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from vllm_prm import load_recipe
-from vllm_prm.results import StepScores
+from vllm_prm.scores import StepScores
 
 RECIPE = load_recipe("math-shepherd")
 BAD = {"error": {"message": "step 1 of 1 is empty", "type": "BadRequestError", "param": None, "code": 400}}

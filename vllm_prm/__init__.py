@@ -12,25 +12,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vllm_prm.aggregate import best_of_n, majority, weighted_majority
     from vllm_prm.client import AsyncPRMClient, PRMClient
-    from vllm_prm.engine.offline import PRM
-    from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError, UnsupportedError
+    from vllm_prm.engine.serve.offline import PRM
+    from vllm_prm.errors import (
+        BatchError,
+        EngineError,
+        PRMError,
+        RecipeError,
+        RequestError,
+        ScorerError,
+        UnreachableError,
+        UnsupportedError,
+    )
     from vllm_prm.prompts import split_steps
     from vllm_prm.recipes import Probe, Recipe, ScoringToken, StepTag, find_recipe, load_recipe, recipe_names
     from vllm_prm.report import ReportRow, write_report
-    from vllm_prm.results import Ranking, StepScores
     from vllm_prm.scorer import Scorer
+    from vllm_prm.scores import Ranking, StepScores
 
     __version__: str
 
 _HOMES = {
     "vllm_prm.aggregate": ("best_of_n", "majority", "weighted_majority"),
     "vllm_prm.client": ("AsyncPRMClient", "PRMClient"),
-    "vllm_prm.engine.offline": ("PRM",),
-    "vllm_prm.errors": ("BatchError", "PRMError", "RecipeError", "RequestError", "UnsupportedError"),
+    "vllm_prm.engine.serve.offline": ("PRM",),
+    "vllm_prm.errors": (
+        "BatchError",
+        "EngineError",
+        "PRMError",
+        "RecipeError",
+        "RequestError",
+        "ScorerError",
+        "UnreachableError",
+        "UnsupportedError",
+    ),
     "vllm_prm.prompts": ("split_steps",),
     "vllm_prm.recipes": ("Probe", "Recipe", "ScoringToken", "StepTag", "find_recipe", "load_recipe", "recipe_names"),
     "vllm_prm.report": ("ReportRow", "write_report"),
-    "vllm_prm.results": ("Ranking", "StepScores"),
+    "vllm_prm.scores": ("Ranking", "StepScores"),
     "vllm_prm.scorer": ("Scorer",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -38,6 +56,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncPRMClient",
     "BatchError",
+    "EngineError",
     "PRM",
     "PRMClient",
     "PRMError",
@@ -48,9 +67,11 @@ __all__ = [
     "ReportRow",
     "RequestError",
     "Scorer",
+    "ScorerError",
     "ScoringToken",
     "StepScores",
     "StepTag",
+    "UnreachableError",
     "UnsupportedError",
     "__version__",
     "best_of_n",

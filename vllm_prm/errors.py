@@ -1,14 +1,16 @@
-"""What can go wrong, as types.
+"""What can go wrong, as types that say whose fault it is.
 
 PRMError
-  RecipeError       a recipe is malformed or unknown, or the model or tokenizer does not fit it: at start-up
-  RequestError      one request asks for what cannot be: HTTP 400, ValueError offline; the engine lives on
-  UnsupportedError  this engine configuration cannot serve a PRM: at start-up
-  UnreachableError  nothing answers at a server's address
-  BatchError        some solutions of a batch have no score; it carries the others' scores
+  RequestError         what was sent cannot be scored: HTTP 400, ValueError offline; nothing else is lost
+  ScorerError          what scores is at fault; no other input would help
+    RecipeError        a recipe is malformed or unknown, or the model or tokenizer does not fit it: at start-up
+    UnsupportedError   the engine's options contradict each other, or cannot give right scores: at start-up
+    EngineError        the engine, or the server before it, failed or gave something that is no answer
+      UnreachableError nothing answers at the server's address
+  BatchError           some solutions of a batch have no score; it carries the others' scores
 
-RecipeError and RequestError are ValueErrors too, because that is what vLLM turns into HTTP 400 and what its
-offline callers catch. Every message says what was found, what was expected and what to do.
+RequestError, RecipeError and UnsupportedError are ValueErrors too, because that is what vLLM turns into HTTP 400 and
+what its offline callers catch. Every message says what was found, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -21,19 +23,27 @@ class PRMError(Exception):
     """Base of every error this package raises on purpose."""
 
 
-class RecipeError(PRMError, ValueError):
+class RequestError(PRMError, ValueError):
+    """What was sent cannot be scored; only that request, or that solution of a batch, is refused."""
+
+
+class ScorerError(PRMError):
+    """The recipe, the configuration, the engine or the server is at fault, not what was sent."""
+
+
+class RecipeError(ScorerError, ValueError):
     """A recipe is malformed or unknown, or the served model or tokenizer does not fit it."""
 
 
-class RequestError(PRMError, ValueError):
-    """A request cannot be answered; only that request is refused."""
+class UnsupportedError(ScorerError, ValueError):
+    """The engine's options contradict each other, or cannot give right scores."""
 
 
-class UnsupportedError(PRMError, ValueError):
-    """The engine is configured in a way that cannot give right scores."""
+class EngineError(ScorerError):
+    """The engine, or the server before it, failed or gave something that is no answer."""
 
 
-class UnreachableError(PRMError):
+class UnreachableError(EngineError):
     """Nothing accepts connections at the server's address, after all retries."""
 
 

@@ -9,19 +9,30 @@ not apply. Texts come as strings, or as lists of messages if the dataset is conv
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vllm_prm.aggregate import check_aggregation
-from vllm_prm.errors import BatchError, PRMError, RequestError
-from vllm_prm.results import StepScores
+from vllm_prm.errors import BatchError, PRMError, RequestError, ScorerError
+from vllm_prm.scores import StepScores
 
 if TYPE_CHECKING:
-    from vllm_prm.scorer import Item, Scorer
+    from vllm_prm.recipes import Recipe
 
 logger = logging.getLogger(__name__)
 
 Text = str | Sequence[Mapping[str, Any]]  # plain, or messages with "role" and "content"
+
+
+class ScoresBatches(Protocol):
+    """What a reward function needs of a `Scorer`."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def score_batch(
+        self, items: Iterable[tuple[str, Sequence[str]]], *, on_error: Literal["raise", "return"], progress: bool
+    ) -> list[StepScores | PRMError]: ...
 
 
 class RewardFunction:
@@ -34,7 +45,10 @@ class RewardFunction:
     """
 
     def __init__(
-        self, scorer: Scorer, aggregate: str | None = None, split: str | Callable[[str], Sequence[str]] | None = None
+        self,
+        scorer: ScoresBatches,
+        aggregate: str | None = None,
+        split: str | Callable[[str], Sequence[str]] | None = None,
     ) -> None:
         if aggregate is not None:
             check_aggregation(aggregate)
@@ -56,7 +70,7 @@ class RewardFunction:
             )
         questions, solutions = [_question(text) for text in prompts], [_solution(text) for text in completions]
         results: list[StepScores | PRMError] = [RequestError("the completion is empty")] * len(solutions)
-        items: dict[int, Item] = {}
+        items: dict[int, tuple[str, list[str]]] = {}
         for i, (question, solution) in enumerate(zip(questions, solutions, strict=True)):
             try:
                 if steps := self._steps(solution):
@@ -66,7 +80,7 @@ class RewardFunction:
         scored = self.scorer.score_batch(list(items.values()), on_error="return", progress=False) if items else []
         for i, result in zip(items, scored, strict=True):
             results[i] = result
-        if any(isinstance(result, PRMError) and not isinstance(result, RequestError) for result in results):
+        if any(isinstance(result, ScorerError) for result in results):
             raise BatchError(results)
         return [self._reward(result) for result in results]
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vllm_prm.aggregate import check_aggregation
 from vllm_prm.errors import BatchError, PRMError, RequestError
-from vllm_prm.results import Ranking, StepScores
+from vllm_prm.inputs import checked_steps, checked_text, shown
+from vllm_prm.reward import RewardFunction
+from vllm_prm.scores import Ranking, StepScores
 
 if TYPE_CHECKING:
     from vllm_prm.recipes.types import Recipe
-    from vllm_prm.reward import RewardFunction
 
 Item = tuple[str, Sequence[str]] | Mapping[str, Any]
 OnError = Literal["raise", "return"]
@@ -41,7 +42,8 @@ class Scorer(ABC):
 
     def score(self, question: str, steps: Sequence[str]) -> StepScores:
         """Score one solution. Raises RequestError if it cannot be scored."""
-        result = self.score_batch([(question, steps)], on_error="return", progress=False)[0]
+        solution = checked_text(question, "question"), checked_steps(steps)
+        result = self.score_batch([solution], on_error="return", progress=False)[0]
         if isinstance(result, PRMError):
             raise result
         return result
@@ -68,8 +70,6 @@ class Scorer(ABC):
         aggregate: how step scores become the reward; None: the recipe's own way.
         split: what ends a step in a completion's text, or a function from text to steps; None: as the recipe splits.
         """
-        from vllm_prm.reward import RewardFunction
-
         return RewardFunction(self, aggregate, split)
 
     def close(self) -> None:
@@ -88,8 +88,8 @@ class Scorer(ABC):
 def checked_items(items: Iterable[Item], on_error: OnError = "raise") -> list[tuple[str, list[str]] | RequestError]:
     """Each item as (question, steps), or as the RequestError that says what is wrong with it, naming its index.
 
-    Whether a text can be scored (an empty step, too many tokens) is for `prompts.score_plan` to say. Raises
-    RequestError if `items` is no collection of items, or `on_error` is neither "raise" nor "return".
+    Whether the texts can be scored (too many tokens, a tag that merges) is for `prompts` to say. Raises RequestError
+    if `items` is no collection of items, or `on_error` is neither "raise" nor "return".
     """
     if on_error not in ("raise", "return"):
         raise RequestError(f"on_error is {on_error!r}; expected 'raise' or 'return'")
@@ -109,36 +109,20 @@ def settled(results: list[StepScores | PRMError], on_error: OnError) -> list[Ste
 
 
 def _checked(i: int, item: Any) -> tuple[str, list[str]] | RequestError:
-    if isinstance(item, Mapping):
-        missing = [name for name in ("question", "steps") if name not in item]
-        if missing:
+    try:
+        if isinstance(item, Mapping):
+            if missing := [name for name in ("question", "steps") if name not in item]:
+                return RequestError(
+                    f"item {i} has no {' and no '.join(map(repr, missing))}, only {sorted(map(str, item))}; "
+                    "expected a mapping with 'question' and 'steps'"
+                )
+            question, steps = item["question"], item["steps"]
+        elif isinstance(item, tuple | list) and len(item) == 2:
+            question, steps = item
+        else:
             return RequestError(
-                f"item {i} has no {' and no '.join(map(repr, missing))}, only {sorted(map(str, item))}; "
-                "expected a mapping with 'question' and 'steps'"
+                f"item {i} is {shown(item)}; expected a (question, steps) pair or a mapping with 'question' and 'steps'"
             )
-        question, steps = item["question"], item["steps"]
-    elif isinstance(item, tuple | list) and len(item) == 2:
-        question, steps = item
-    else:
-        return RequestError(
-            f"item {i} is {_what(item)}; expected a (question, steps) pair or a mapping with 'question' and 'steps'"
-        )
-    if not isinstance(question, str):
-        return RequestError(f"item {i}: the question is {_what(question)}; expected a string")
-    if isinstance(steps, str):
-        return RequestError(
-            f"item {i}: steps is one string; expected a list of strings, one per step. "
-            "vllm_prm.split_steps(text, recipe) splits a whole solution"
-        )
-    if not isinstance(steps, Sequence):
-        return RequestError(f"item {i}: steps is {_what(steps)}; expected a list of strings, one per step")
-    for j, step in enumerate(steps):
-        if not isinstance(step, str):
-            return RequestError(f"item {i}: step {j} is {_what(step)}; expected a string")
-    return question, list(steps)
-
-
-def _what(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__} ({str(value)[:50]!r})"
+        return checked_text(question, "question"), checked_steps(steps)
+    except RequestError as error:
+        return RequestError(f"item {i}: {error}")

@@ -15,13 +15,13 @@ from vllm.plugins import load_endpoint_plugins
 from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoint_plugins_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from vllm_prm.engine.answers import rewards, scores
-from vllm_prm.engine.endpoint import REWARD_PATH, PRMEndpoints
-from vllm_prm.engine.serving import Caller
+from vllm_prm.engine.serve.bodies import rewards, scores
+from vllm_prm.engine.serve.routes import REWARD_PATH, PRMEndpoints
+from vllm_prm.engine.serve.serving import Caller
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import load_recipe
-from vllm_prm.results import StepScores
-from vllm_prm.schema import RewardRequest, ScoreRequest
+from vllm_prm.scores import StepScores
+from vllm_prm.wire import RewardRequest, ScoreRequest
 
 PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH))
 BODIES = {"/v1/prm/score": {"question": "q", "steps": ["a"]}, REWARD_PATH: {"query": ["a"]}}

@@ -13,8 +13,8 @@ from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
 from vllm.platforms import current_platform
 
 from sweep import configs
-from vllm_prm.engine import cautions as cautions_module
 from vllm_prm.engine.settings import refuse_what_cannot_work
+from vllm_prm.engine.worker import refusals as cautions_module
 from vllm_prm.errors import UnsupportedError
 
 

@@ -21,7 +21,7 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.request import Request
 
-from vllm_prm.engine.score_cache import ScoreCache, _Slots
+from vllm_prm.engine.worker.score_cache import ScoreCache, _Slots
 
 BLOCK, WIDTH, LONGEST, SALTS = 4, 2, 64, (None, "a")
 init_none_hash(sha256)

@@ -21,8 +21,8 @@ from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
 
 from vllm_prm.cli.doctor import PLUGINS
-from vllm_prm.engine import plugin, seams
-from vllm_prm.engine.model import as_process_reward_model
+from vllm_prm.engine.start import plugin, seams
+from vllm_prm.engine.worker.model import as_process_reward_model
 
 
 def test_the_entry_point_is_installed_once():
@@ -44,16 +44,26 @@ def elsewhere():
 @pytest.mark.parametrize(
     ("owner", "name", "now", "says"),
     [
-        (adapters, "as_embedding_model", elsewhere, "takes [], expected ['cls']: see engine/model.py"),
-        (PoolingParams, "verify", None, "PoolingParams.verify is gone: see engine/requests.py"),
-        (EngineArgs, "add_cli_args", elsewhere, "no longer a static method: see engine/flags.py"),
+        (adapters, "as_embedding_model", elsewhere, "takes [], expected ['cls']: see engine/worker/model.py"),
+        (PoolingParams, "verify", None, "PoolingParams.verify is gone: see engine/start/requests.py"),
+        (EngineArgs, "add_cli_args", elsewhere, "no longer a static method: see engine/start/flags.py"),
         (AsyncEngineArgs, "add_cli_args", elsewhere, "builds its parser before it loads plugins"),
         (loader, "_get_model_architecture", elsewhere, "no longer imports as_embedding_model at call time"),
         (loader, "process_weights_after_loading", elsewhere, "no longer calls the model when its weights are loaded"),
         (Request, "get_skip_reading_prefix_cache", elsewhere, "whether a pooling request reads the prefix cache"),
-        (Pooler, "__abstractmethods__", frozenset(), "Pooler has other abstract methods, []: see engine/pooler.py"),
-        (PoolingCursor, "is_finished", None, "PoolingCursor lost is_finished: see engine/pooler.py"),
-        (kv_cache_interface, "FullAttentionSpec", elsewhere, "FullAttentionSpec lost non_causal: see engine/layers.py"),
+        (
+            Pooler,
+            "__abstractmethods__",
+            frozenset(),
+            "Pooler has other abstract methods, []: see engine/worker/pooler.py",
+        ),
+        (PoolingCursor, "is_finished", None, "PoolingCursor lost is_finished: see engine/worker/pooler.py"),
+        (
+            kv_cache_interface,
+            "FullAttentionSpec",
+            elsewhere,
+            "FullAttentionSpec lost non_causal: see engine/worker/layers.py",
+        ),
         (LogitsProcessor, "forward", elsewhere, "LogitsProcessor.forward takes [], expected ['self', 'lm_head', "),
         (UnquantizedEmbeddingMethod, "embedding", None, "UnquantizedEmbeddingMethod.embedding takes ['self"),
     ],
@@ -98,7 +108,7 @@ def test_registering_is_cheap():
     """What comes on top of vLLM's own import stays under 50 ms, in the first of three tries where it does."""
     code = (
         "import time; from vllm import LLM; from vllm.plugins import load_general_plugins\n"
-        "start = time.perf_counter(); from vllm_prm.engine.plugin import register; register()\n"
+        "start = time.perf_counter(); from vllm_prm.engine.start.plugin import register; register()\n"
         "print('ms', (time.perf_counter() - start) * 1000)"
     )
     times = []

@@ -10,7 +10,7 @@ from conftest import running
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens
 from safetensors.torch import load_file, save_file
 
-from vllm_prm.engine import score_cache
+from vllm_prm.engine.worker import score_cache
 
 BLOCK = 32
 OPTIONS = {"hf_overrides": {"prm": "math-shepherd"}, "block_size": BLOCK, "disable_log_stats": False}

@@ -35,7 +35,7 @@ from transformers import (
 )
 from vllm import PoolingParams
 
-from vllm_prm.engine import head as head_module
+from vllm_prm.engine.worker import head as head_module
 
 SMALL = checkpoints.SMALL
 

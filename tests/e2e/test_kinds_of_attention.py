@@ -13,7 +13,7 @@ from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
 from sweep import configs
 from sweep.score import SCORING, TAG, nontrivial_weights
-from vllm_prm.engine import score_cache
+from vllm_prm.engine.worker import score_cache
 from vllm_prm.errors import UnsupportedError
 
 BLOCK = 32

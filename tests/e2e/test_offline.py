@@ -76,7 +76,7 @@ def test_logits_that_are_not_finite_cost_only_their_solution(prm):
 
 
 def test_more_solutions_than_are_prepared_at_once(prm):
-    with patch("vllm_prm.engine.offline._AT_ONCE", 3):
+    with patch("vllm_prm.engine.serve.offline._AT_ONCE", 3):
         results = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)] * 4, progress=False)
     assert [result.first_error() for result in results] == [None, 1] * 4
 

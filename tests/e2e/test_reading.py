@@ -13,7 +13,7 @@ from vllm import PoolingParams
 from vllm.exceptions import VLLMValidationError
 
 from vllm_prm import RecipeError, load_recipe
-from vllm_prm.engine.options import engine_options
+from vllm_prm.engine.start.options import engine_options
 
 BLOCK = 32
 SEQUENCE = (700, TAG, 701)  # a tag of three tokens, that holds another recipe's tag

@@ -221,13 +221,13 @@ def test_what_utf8_cannot_spell_is_escaped():
 
 def test_patience_keeps_an_error_that_is_the_solutions_own():
     from vllm_prm.cli.patience import Patient
-    from vllm_prm.errors import PRMError
+    from vllm_prm.errors import EngineError
 
     asked = []
 
     def score(asks):
         asked.append(list(asks))
-        return [PRMError("broke") if question == "bad" else question for question, _ in asks]
+        return [EngineError("broke") if question == "bad" else question for question, _ in asks]
 
     asks = [("a", ["s"]), ("bad", ["s"]), ("b", ["s"])]
     found = Patient(score, patience_s=0)(asks)

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from misbehaving import RECIPE, Server, listening, scored
 
-import vllm_prm.transport
+import vllm_prm.client.transport
 from vllm_prm.client import PRMClient
-from vllm_prm.errors import PRMError, RecipeError, RequestError
-from vllm_prm.transport import retry_after
+from vllm_prm.client.transport import retry_after
+from vllm_prm.errors import EngineError, RecipeError, RequestError
 
 pytestmark = pytest.mark.filterwarnings("error")  # asyncio warns of what was left behind
 
@@ -45,7 +45,9 @@ def pauses(monkeypatch):
         slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(vllm_prm.transport, "asyncio", SimpleNamespace(sleep=record, LifoQueue=asyncio.LifoQueue))
+    monkeypatch.setattr(
+        vllm_prm.client.transport, "asyncio", SimpleNamespace(sleep=record, LifoQueue=asyncio.LifoQueue)
+    )
     return slept
 
 
@@ -72,7 +74,7 @@ def test_retry_after_is_honoured(url, server, pauses):
 
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(url, server, pauses):
     server.trouble = ["503 after 3600"]
-    with PRMClient(url) as client, pytest.raises(PRMError, match=r"not ready \(HTTP 503, tried once\): no: 503"):
+    with PRMClient(url) as client, pytest.raises(EngineError, match=r"not ready \(HTTP 503, tried once\): no: 503"):
         client.score("q", ["1"])
     assert pauses == []
 
@@ -80,7 +82,9 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(url, server, pauses):
 def test_a_server_that_stays_busy(url, server, pauses):
     server.trouble = ["429"] * 3
     with PRMClient(url, max_retries=2) as client:
-        with pytest.raises(PRMError, match=r"overloaded or not ready \(HTTP 429, tried 3 times\): no: 429") as failed:
+        with pytest.raises(
+            EngineError, match=r"overloaded or not ready \(HTTP 429, tried 3 times\): no: 429"
+        ) as failed:
             client.score("q", ["1"])
         assert not isinstance(failed.value, RequestError)
         assert client.score("q", ["1"]) == scored(1.0)
@@ -103,7 +107,7 @@ def test_a_slow_server_is_not_asked_twice(url, server):
     server.trouble = ["slow"]
     with PRMClient(url, timeout=1.5) as client:
         results = client.score_batch([("q", ["1"]), ("q", ["2"])], on_error="return", progress=False)
-        slow = [result for result in results if isinstance(result, PRMError)]
+        slow = [result for result in results if isinstance(result, EngineError)]
         assert len(slow) == 1
         assert "did not answer within 1.5 s" in str(slow[0])
         assert "timeout" in str(slow[0])
@@ -120,7 +124,7 @@ def test_no_server_at_all(pauses):
             lambda: client.score_batch([("q", ["1"])]),
             lambda: client.recipe,
         ):
-            with pytest.raises(PRMError) as failed:
+            with pytest.raises(EngineError) as failed:
                 ask()
             assert f"no answer from http://127.0.0.1:{port} (tried 3 times)" in str(failed.value)
             assert "VLLM_PLUGINS=prm vllm serve" in str(failed.value)
@@ -134,7 +138,7 @@ def test_a_server_that_goes_away_in_a_batch_is_not_waited_for_by_every_item(serv
     results = client.score_batch([("q", ["1"])] * 1000 + [("q", 3)], on_error="return", progress=False)
     client.close()
     assert len(results) == 1001
-    assert all(isinstance(result, PRMError) for result in results)
+    assert all(isinstance(result, EngineError) for result in results[:-1])
     assert isinstance(results[-1], RequestError)
     assert len(pauses) <= 2 * 3
 
@@ -162,7 +166,7 @@ def test_a_server_without_our_routes():
 
     with listening(app) as url, PRMClient(url) as client:
         for ask in (lambda: client.score("q", ["1"]), lambda: client.recipe):
-            with pytest.raises(PRMError, match="start the server with VLLM_PLUGINS=prm") as failed:
+            with pytest.raises(EngineError, match="start the server with VLLM_PLUGINS=prm") as failed:
                 ask()
             assert "/v1/embeddings cannot stand in" in str(failed.value)
 
@@ -170,9 +174,9 @@ def test_a_server_without_our_routes():
 @pytest.mark.parametrize(
     ("status", "kind", "message"),
     [
-        (401, PRMError, "refused the API key"),
-        (403, PRMError, "refused the request with HTTP 403: no: 403"),
-        (500, PRMError, "failed with HTTP 500: no: 500"),
+        (401, EngineError, "refused the API key"),
+        (403, EngineError, "refused the request with HTTP 403: no: 403"),
+        (500, EngineError, "failed with HTTP 500: no: 500"),
         (413, RequestError, "no: 413"),
         (422, RequestError, "no: 422"),
     ],
@@ -189,7 +193,7 @@ def test_other_statuses(url, server, status, kind, message):
 def test_answers_that_make_no_sense(url, server, nonsense):
     server.trouble = [nonsense]
     with PRMClient(url) as client:
-        with pytest.raises(PRMError) as failed:
+        with pytest.raises(EngineError) as failed:
             client.score("q", ["1"])
         assert url in str(failed.value)
         assert not isinstance(failed.value, RequestError)
@@ -199,14 +203,14 @@ def test_answers_that_make_no_sense(url, server, nonsense):
 def test_never_fewer_scores_than_steps(url, server):
     answer = {"logits": [[1.0, 0.1]], "step_scores": [0.7], "num_prompt_tokens": 1, "num_cached_tokens": 0}
     server.trouble = [json.dumps({"data": [answer]})]
-    with PRMClient(url) as client, pytest.raises(PRMError, match="sent 1 scores for 2 steps"):
+    with PRMClient(url) as client, pytest.raises(EngineError, match="sent 1 scores for 2 steps"):
         client.score("q", ["1", "2"])
 
 
 def test_a_server_whose_recipe_was_changed(url, server):
     answer = {"logits": [[1.0, 0.1]], "step_scores": [0.3], "num_prompt_tokens": 1, "num_cached_tokens": 0}
     server.trouble = [json.dumps({"data": [answer]})]
-    with PRMClient(url) as client, pytest.raises(PRMError, match="make a new client"):
+    with PRMClient(url) as client, pytest.raises(EngineError, match="make a new client"):
         client.score("q", ["1"])
 
 
@@ -215,7 +219,7 @@ def test_a_recipe_that_cannot_be_read(url, server):
     with PRMClient(url) as client, pytest.raises(RecipeError, match="Install the server's version"):
         client.score("q", ["1"])
     server.recipe = None
-    with PRMClient(url) as client, pytest.raises(PRMError, match="sent no recipe"):
+    with PRMClient(url) as client, pytest.raises(EngineError, match="sent no recipe"):
         client.score("q", ["1"])
 
 

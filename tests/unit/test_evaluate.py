@@ -11,12 +11,12 @@ from benchmark_files import plain, prm_row, solution, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_prm.errors import BatchError, PRMError, RequestError
+from vllm_prm.errors import BatchError, EngineError, RequestError
 from vllm_prm.evaluate import best_threshold, evaluate, evaluate_processbench, load_benchmark, score_benchmark
 from vllm_prm.evaluate.processbench import Example
 from vllm_prm.recipes import load_recipe
-from vllm_prm.results import StepScores
 from vllm_prm.scorer import Scorer, checked_items, settled
+from vllm_prm.scores import StepScores
 
 PRMBENCH = Path(__file__).parents[1] / "data" / "prmbench-36.jsonl"
 
@@ -33,7 +33,7 @@ class Hashes(Scorer):
         if "too long" in steps:
             return RequestError("too long")
         if "down" in steps:
-            return PRMError("the server is gone")
+            return EngineError("the server is gone")
         return StepScores(tuple(map(hashed, steps)), aggregation="min")
 
 

@@ -16,7 +16,7 @@ import pytest
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate import load_benchmark
 from vllm_prm.report import ReportRow, benchmark_rows, write_report
-from vllm_prm.results import StepScores
+from vllm_prm.scores import StepScores
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from vllm_prm.errors import BatchError, PRMError, RequestError
+from vllm_prm.errors import BatchError, EngineError, PRMError, RequestError
 from vllm_prm.recipes import load_recipe
-from vllm_prm.results import StepScores
 from vllm_prm.scorer import Scorer, checked_items, settled
+from vllm_prm.scores import StepScores
 
 RECIPE = load_recipe("math-shepherd")
 
@@ -30,7 +30,7 @@ class ReadsScores(Scorer):
 
     def _one(self, question, steps):
         if "down" in steps:
-            return PRMError("the server is gone")
+            return EngineError("the server is gone")
         if not steps or not all(steps):
             return RequestError("a step is empty")
         return StepScores(tuple(map(float, steps)), aggregation=RECIPE.aggregation)
@@ -46,7 +46,7 @@ def scorer():
 
 def test_score(scorer):
     assert scorer.score("q", ["0.5", "0.9"]).step_scores == (0.5, 0.9)
-    with pytest.raises(RequestError, match="a step is empty"):
+    with pytest.raises(RequestError, match="step 2 of 2 is empty"):
         scorer.score("q", ["0.5", ""])
 
 
@@ -59,14 +59,14 @@ def test_pairs_and_mappings_are_the_same(scorer):
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ("abc", r"item 1 is a str \('abc'\); expected a \(question, steps\) pair"),
-        (("q",), "item 1 is a tuple of 1"),
+        ("abc", r'item 1 is the text "abc"; expected a \(question, steps\) pair'),
+        (("q",), "item 1 is a list of 1"),
         ({"question": "q"}, r"item 1 has no 'steps', only \['question'\]"),
         ({"text": 1}, "item 1 has no 'question' and no 'steps'"),
-        ((7, ["a"]), r"item 1: the question is a int \('7'\)"),
-        (("q", "a b"), "item 1: steps is one string"),
-        (("q", 7), "item 1: steps is a int"),
-        (("q", ["0.5", None]), r"item 1: step 1 is a NoneType"),
+        ((7, ["a"]), "item 1: question is the number 7"),
+        (("q", "a b"), "item 1: steps is one text"),
+        (("q", 7), "item 1: steps is the number 7"),
+        (("q", ["0.5", None]), "item 1: step 2 of 2 is null"),
     ],
 )
 def test_a_malformed_item_is_named_and_costs_the_others_nothing(scorer, item, says):

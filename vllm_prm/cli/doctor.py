@@ -24,8 +24,8 @@ EXAMPLES = """examples:
 exit status: 0 all is well; 1 something is not (a line that begins with FAIL says what to do)"""
 
 PLUGINS = (
-    ("vllm.general_plugins", "vllm_prm.engine.plugin:register"),
-    ("vllm.endpoint_plugins", "vllm_prm.engine.endpoint:PRMEndpoints"),
+    ("vllm.general_plugins", "vllm_prm.engine.start.plugin:register"),
+    ("vllm.endpoint_plugins", "vllm_prm.engine.serve.routes:PRMEndpoints"),
 )
 
 
@@ -108,7 +108,7 @@ def plugins() -> Iterator[Finding]:
 
 
 def seams() -> Iterator[Finding]:
-    from vllm_prm.engine.seams import SEAMS, missing_seams, unhooked
+    from vllm_prm.engine.start.seams import SEAMS, missing_seams, unhooked
 
     missing = list(missing_seams())
     for sentence in missing:
@@ -137,8 +137,8 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
         yield Finding(f"recipe for {name}", str(error))
         return
     yield Finding(f"recipe for {name}: {recipe.name}" + (f" ({recipe.source})" if recipe.source else ""))
-    from vllm_prm.engine.arguments import engine_arguments
-    from vllm_prm.engine.seams import misfits
+    from vllm_prm.engine.start.arguments import engine_arguments
+    from vllm_prm.engine.start.seams import misfits
 
     found = list(misfits(name, recipe, engine_arguments(words)))
     for _, complaint in found:
@@ -152,7 +152,7 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
 def server(url: str, key: str | None) -> Iterator[Finding]:
     import httpx
 
-    from vllm_prm.transport import certificates, checked_url
+    from vllm_prm.client.transport import certificates, checked_url
 
     base, headers = checked_url(url), {"Authorization": f"Bearer {key}"} if key else {}
     with httpx.Client(base_url=base, headers=headers, timeout=60, verify=certificates()) as http:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm_prm.cli.lines import Ask
-from vllm_prm.errors import PRMError, RequestError, UnreachableError
+from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError, UnreachableError
 
 LONGEST_PAUSE_S = 15.0  # a server that is back is noticed within that
 TRIES = 3  # of a solution on a server that answers others, before its error is taken to be its own
 
 
-class GivenUp(PRMError):
+class GivenUp(EngineError):
     """The server did not score anything for as long as was allowed."""
 
 
@@ -68,7 +68,7 @@ class Patient:
             results[i] = result
             if not isinstance(result, PRMError):
                 self._known_good = asks[i]
-        return [i for i in which if isinstance(results[i], PRMError) and not isinstance(results[i], RequestError)]
+        return [i for i in which if isinstance(results[i], ScorerError)]
 
     def _tried(self, asks: list[Ask]) -> Sequence[Any]:
         try:

@@ -16,7 +16,7 @@ from vllm_prm.cli.output import check_done, open_to_continue
 from vllm_prm.cli.patience import GivenUp, say
 from vllm_prm.cli.scorers import Source
 from vllm_prm.cli.stream import Task, stream
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import EngineError, RequestError
 
 NOT_A_TERMINAL_S = 30.0  # between two progress lines in a log file
 
@@ -80,7 +80,7 @@ def through(
                     chain([first], lines), task, source.score_all(scorer), out, source.batch_size, bar.update
                 )
             except GivenUp as error:
-                raise PRMError(f"{error} {_how_to_resume(output)}") from error
+                raise EngineError(f"{error} {_how_to_resume(output)}") from error
             except KeyboardInterrupt:
                 bar.close()
                 say(f"interrupted. {_how_to_resume(output)}")

@@ -59,7 +59,7 @@ def task(source: Source, aggregate: str | None) -> Task:
         return candidates(value, split)
 
     def answer(value: Mapping[str, Any], asked: list[Ask], results: list[Any]) -> dict[str, Any]:
-        from vllm_prm.results import Ranking
+        from vllm_prm.scores import Ranking
 
         ranking = Ranking.of(results, how)
         return {

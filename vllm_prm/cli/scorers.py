@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_prm.cli.lines import Ask, Split
 from vllm_prm.cli.patience import Patient, say
-from vllm_prm.errors import PRMError, RecipeError, RequestError
+from vllm_prm.errors import EngineError, RecipeError, RequestError
 
 if TYPE_CHECKING:
     from vllm_prm.client import PRMClient
@@ -113,8 +113,8 @@ class Source:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # a progress bar and hundreds of log lines do not mix
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout may be carrying the results
         say(f"starting an engine for {self._model} (recipe {self.recipe.name})")
-        from vllm_prm.engine.arguments import engine_arguments
-        from vllm_prm.engine.offline import PRM
+        from vllm_prm.engine.serve.offline import PRM
+        from vllm_prm.engine.start.arguments import engine_arguments
 
         return PRM(self._model, self.recipe, **engine_arguments(self._engine_words))
 
@@ -140,7 +140,7 @@ def _served_model(url: str, api_key: str | None) -> str:
     """The first name that the server gives its model."""
     import httpx
 
-    from vllm_prm.transport import certificates, checked_url
+    from vllm_prm.client.transport import certificates, checked_url
 
     key = api_key or os.environ.get("VLLM_API_KEY")
     where = f"{checked_url(url)}/v1/models"
@@ -149,6 +149,6 @@ def _served_model(url: str, api_key: str | None) -> str:
         answer = httpx.get(where, headers=headers, timeout=60, verify=certificates())  # s; it is idle
         return str(answer.raise_for_status().json()["data"][0]["id"])
     except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise PRMError(
+        raise EngineError(
             f"{where} does not name a model ({type(error).__name__}: {error}); is this vllm serve?"
         ) from error

@@ -18,7 +18,7 @@ from typing import Any
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate.fields import Line, Scores, check_scores
 from vllm_prm.evaluate.table import mean, table, unscored_note
-from vllm_prm.results import FIRST_ERROR_THRESHOLD
+from vllm_prm.scores import FIRST_ERROR_THRESHOLD
 
 FIELDS = ("problem", "steps", "label")
 

@@ -12,8 +12,8 @@ from vllm_prm.evaluate.fields import Scores
 from vllm_prm.evaluate.loading import Benchmark
 from vllm_prm.evaluate.prmbench import PRMBenchResult, evaluate_prmbench
 from vllm_prm.evaluate.processbench import ProcessBenchResult, evaluate_processbench
-from vllm_prm.results import FIRST_ERROR_THRESHOLD, StepScores
 from vllm_prm.scorer import Scorer
+from vllm_prm.scores import FIRST_ERROR_THRESHOLD, StepScores
 
 Result = ProcessBenchResult | PRMBenchResult | BestOfNResult
 

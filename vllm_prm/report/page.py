@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vllm_prm.aggregate import check_aggregation
 from vllm_prm.report.rows import ReportRow
-from vllm_prm.results import FIRST_ERROR_THRESHOLD, StepScores
+from vllm_prm.scores import FIRST_ERROR_THRESHOLD, StepScores
 
 _ALL_OPEN = 20  # solutions: with more of them the page starts as a list of one-line summaries
 _BINS = 20  # of the histogram

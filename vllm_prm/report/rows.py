@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vllm_prm.aggregate import aggregate
 from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.evaluate import Benchmark, bestofn, prmbench, processbench
-from vllm_prm.results import StepScores
+from vllm_prm.scores import StepScores
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from vllm.utils.async_utils import make_async
 
 from vllm_prm.engine.positions import KEY
 from vllm_prm.engine.vocabulary import recipe_settings
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, score_plan
-from vllm_prm.results import StepScores
-from vllm_prm.schema import ErrorInfo, RecipeResponse
+from vllm_prm.scores import StepScores
+from vllm_prm.wire import ErrorInfo, RecipeResponse
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -174,7 +174,9 @@ class PRMServing(BaseServing):
         width = len(self.recipe.scoring_tokens)
         rows = len(flat) // width if positions is None else positions
         if len(flat) != rows * width:
-            raise PRMError(f"the engine gave {len(flat)} logits; expected {rows} rows of {width}. Please report this")
+            raise EngineError(
+                f"the engine gave {len(flat)} logits; expected {rows} rows of {width}. Please report this"
+            )
         return flat.reshape(rows, width)
 
 
@@ -190,7 +192,7 @@ class _Asked:
 
 def is_servers_fault(error: Exception) -> bool:
     """True for a recipe that does not fit the tokenizer, logits that are not finite: nothing a request can mend."""
-    return isinstance(error, PRMError) and not isinstance(error, RequestError)
+    return isinstance(error, ScorerError)
 
 
 def error_info(error: Exception, param: str | None = None) -> ErrorInfo:

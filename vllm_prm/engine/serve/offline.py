@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vllm_prm.engine.options import engine_options
 from vllm_prm.engine.positions import KEY
-from vllm_prm.errors import PRMError, RecipeError, RequestError
+from vllm_prm.engine.start.options import engine_options
+from vllm_prm.errors import EngineError, PRMError, RecipeError, RequestError
 from vllm_prm.prompts import Prompt, score_plan
 from vllm_prm.recipes import Recipe, find_recipe, load_recipe, recipe_names
-from vllm_prm.results import StepScores
 from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
+from vllm_prm.scores import StepScores
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -72,7 +72,7 @@ class PRM(Scorer):
     def llm(self) -> LLM:
         """vLLM's engine, for everything else it can do. Raises PRMError after close()."""
         if self._llm is None:
-            raise PRMError("this PRM is closed; make a new one")
+            raise EngineError("this PRM is closed; make a new one")
         return self._llm
 
     def close(self) -> None:

@@ -13,14 +13,14 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vllm_prm.engine import plugin
+from vllm_prm.engine.start import plugin
 from vllm_prm.recipes import Recipe
 
 # What plugin.py wraps: where, what, the parameters that our wrapper passes on, and our file that follows when it moves.
 SEAMS = (
-    ("vllm.model_executor.models.adapters", "as_embedding_model", ("cls",), "engine/model.py"),
-    ("vllm.pooling_params", "PoolingParams.verify", ("self", "model_config"), "engine/requests.py"),
-    ("vllm.engine.arg_utils", "EngineArgs.add_cli_args", ("parser",), "engine/flags.py"),
+    ("vllm.model_executor.models.adapters", "as_embedding_model", ("cls",), "engine/worker/model.py"),
+    ("vllm.pooling_params", "PoolingParams.verify", ("self", "model_config"), "engine/start/requests.py"),
+    ("vllm.engine.arg_utils", "EngineArgs.add_cli_args", ("parser",), "engine/start/flags.py"),
 )
 
 
@@ -29,7 +29,7 @@ def wrapped_functions() -> Iterator[str]:
         yield from _takes(module, name, parameters, ours)
     owner = _find("vllm.engine.arg_utils", "EngineArgs")
     if not isinstance(getattr(owner, "__dict__", {}).get("add_cli_args"), staticmethod):
-        yield "EngineArgs.add_cli_args is no longer a static method: see engine/flags.py"
+        yield "EngineArgs.add_cli_args is no longer a static method: see engine/start/flags.py"
 
 
 def model_is_converted_at_call_time() -> Iterator[str]:
@@ -48,7 +48,7 @@ def model_is_told_when_its_weights_are_loaded() -> Iterator[str]:
         "process_weights_after_loading",
         ["model.process_weights_after_loading()"],
         "the model loader no longer calls the model when its weights are loaded, so its head is not checked at "
-        "start-up: see engine/model.py",
+        "start-up: see engine/worker/model.py",
     )
 
 
@@ -64,7 +64,7 @@ def requests_are_checked_on_both_paths() -> Iterator[str]:
 
 def request_fields() -> Iterator[str]:
     names = ("task", "step_tag_id", "returned_token_ids", "skip_reading_prefix_cache", "use_activation", "extra_kwargs")
-    yield from _has("vllm.pooling_params", "PoolingParams", names, "engine/requests.py")
+    yield from _has("vllm.pooling_params", "PoolingParams", names, "engine/start/requests.py")
 
 
 def reading_the_prefix_cache_is_the_requests_choice() -> Iterator[str]:
@@ -72,7 +72,7 @@ def reading_the_prefix_cache_is_the_requests_choice() -> Iterator[str]:
         "vllm.v1.request",
         "Request.get_skip_reading_prefix_cache",
         ["pooling_params.skip_reading_prefix_cache"],
-        "vLLM decides otherwise whether a pooling request reads the prefix cache: see engine/requests.py",
+        "vLLM decides otherwise whether a pooling request reads the prefix cache: see engine/start/requests.py",
     )
 
 
@@ -86,7 +86,7 @@ def plugins_come_before_the_parser() -> Iterator[str]:
 
 
 def pooler_interface() -> Iterator[str]:
-    interface, ours = "vllm.model_executor.layers.pooler", "engine/pooler.py"
+    interface, ours = "vllm.model_executor.layers.pooler", "engine/worker/pooler.py"
     abstract = getattr(_find(interface, "Pooler"), "__abstractmethods__", None)
     if abstract != {"get_supported_tasks", "forward"}:
         yield f"vLLM's Pooler has other abstract methods, {sorted(abstract or ())}: see {ours}"
@@ -115,7 +115,7 @@ def output_head() -> Iterator[str]:
     processor, layers, ours = (
         "vllm.model_executor.layers.logits_processor",
         "vllm.model_executor.layers.vocab_parallel_embedding",
-        "engine/head.py",
+        "engine/worker/head.py",
     )
     call = ("self", "lm_head", "hidden_states", "embedding_bias")
     yield from _takes(processor, "LogitsProcessor.forward", call, ours, more=True)
@@ -127,13 +127,13 @@ def output_head() -> Iterator[str]:
 
 
 def layers_say_whether_they_read_both_ways() -> Iterator[str]:
-    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/layers.py")
+    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/worker/layers.py")
 
 
 def http_routes() -> Iterator[str]:
-    yield from _has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/endpoint.py")
+    yield from _has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/serve/routes.py")
     names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_get_trace_headers", "_log_inputs")
-    yield from _has("vllm.entrypoints.serve.engine.serving", "BaseServing", names, "engine/serving.py")
+    yield from _has("vllm.entrypoints.serve.engine.serving", "BaseServing", names, "engine/serve/serving.py")
 
 
 # Each yields a sentence for everything that is not as it was: what moved, and which file of ours must follow.
@@ -174,7 +174,7 @@ def misfits(model: str, recipe: Recipe, options: dict[str, Any]) -> Iterator[tup
     from vllm.engine.arg_utils import EngineArgs
     from vllm.tokenizers import cached_tokenizer_from_config
 
-    from vllm_prm.engine.options import engine_options
+    from vllm_prm.engine.start.options import engine_options
     from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
 
     try:

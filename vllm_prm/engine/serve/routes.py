@@ -33,11 +33,11 @@ from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_jso
 from vllm.entrypoints.serve.utils.request_logger import RequestLogger
 from vllm.exceptions import VLLMNotFoundError
 
-from vllm_prm.engine.answers import rewards, scores
-from vllm_prm.engine.serving import PRMServing
+from vllm_prm.engine.serve.bodies import rewards, scores
+from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.engine.settings import is_prm, recipe_of
 from vllm_prm.recipes.types import Aggregation
-from vllm_prm.schema import RecipeResponse, RewardRequest, RewardResponse, ScoreRequest, ScoreResponse, explain
+from vllm_prm.wire import RecipeResponse, RewardRequest, RewardResponse, ScoreRequest, ScoreResponse, explain
 
 REWARD_PATH = "/get_reward"
 

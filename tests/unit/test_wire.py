@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vllm_prm.aggregate import AGGREGATIONS
-from vllm_prm.schema import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain
+from vllm_prm.wire import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain
 
 ONE = {"question": "q", "steps": ["a", "b"]}
 

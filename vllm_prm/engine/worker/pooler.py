@@ -26,12 +26,12 @@ from vllm.logger import init_logger
 from vllm.model_executor.layers.pooler import Pooler, PoolingParamsUpdate
 from vllm.utils.torch_utils import PIN_MEMORY
 
-from vllm_prm.engine.head import ScoringHead
-from vllm_prm.engine.own_heads import OwnHead, ValueHead
 from vllm_prm.engine.positions import Tags, asked_positions, tag_positions
-from vllm_prm.engine.score_cache import ScoreCache
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.vocabulary import glued_ids
+from vllm_prm.engine.worker.head import ScoringHead
+from vllm_prm.engine.worker.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.worker.score_cache import ScoreCache
 
 if TYPE_CHECKING:
     from vllm.pooling_params import PoolingParams

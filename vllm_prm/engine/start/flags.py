@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vllm_prm.engine.options import engine_options
+from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import find_recipe, load_recipe, recipe_names
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_prm.errors import BatchError, PRMError, RecipeError, RequestError
+from vllm_prm.errors import BatchError, EngineError, RecipeError, RequestError
 from vllm_prm.recipes import load_recipe
-from vllm_prm.results import Ranking, StepScores
+from vllm_prm.scores import Ranking, StepScores
 
 SHEPHERD = load_recipe("math-shepherd")
 VALUE = load_recipe(
@@ -78,10 +78,10 @@ def test_extreme_values_do_not_overflow(logit):
     ("logits", "error", "says"),
     [
         (np.zeros((0, 2)), RequestError, "no step was scored"),
-        (np.zeros((3, 3)), PRMError, r"shape \[3, 3\].*expected \[steps, 2\]"),
-        (np.zeros(4), PRMError, r"shape \[4\]"),
-        (np.array([[0, 1], [np.nan, 1]]), PRMError, "step 1 .*not all finite"),
-        (np.array([[np.inf, 1]]), PRMError, "step 0 .*not all finite"),
+        (np.zeros((3, 3)), EngineError, r"shape \[3, 3\].*expected \[steps, 2\]"),
+        (np.zeros(4), EngineError, r"shape \[4\]"),
+        (np.array([[0, 1], [np.nan, 1]]), EngineError, "step 1 .*not all finite"),
+        (np.array([[np.inf, 1]]), EngineError, "step 0 .*not all finite"),
     ],
 )
 def test_logits_that_cannot_be_scores(logits, error, says):

@@ -49,13 +49,13 @@ def _register() -> None:
     from vllm.model_executor.models import adapters
     from vllm.pooling_params import PoolingParams
 
-    from vllm_prm.engine.model import as_process_reward_model
-    from vllm_prm.engine.requests import verify
+    from vllm_prm.engine.start.requests import verify
+    from vllm_prm.engine.worker.model import as_process_reward_model
 
     wrap(adapters, "as_embedding_model", as_process_reward_model)
     wrap(PoolingParams, "verify", verify)
     # Only a process that parses a command line has loaded this module; a worker need not pay for it.
     if arguments := sys.modules.get("vllm.engine.arg_utils"):
-        from vllm_prm.engine.flags import add_cli_args
+        from vllm_prm.engine.start.flags import add_cli_args
 
         wrap(arguments.EngineArgs, "add_cli_args", add_cli_args)

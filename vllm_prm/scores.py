@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vllm_prm.aggregate import aggregate, best_of_n
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import EngineError, RequestError
 from vllm_prm.recipes.types import Recipe
 
 FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/ProcessBench
@@ -45,7 +45,7 @@ class StepScores:
         """
         raw = np.asarray(logits, dtype=np.float64)
         if raw.ndim != 2 or raw.shape[1] != len(recipe.weights):
-            raise PRMError(
+            raise EngineError(
                 f"logits of shape {list(raw.shape)} do not fit recipe {recipe.name!r}; expected "
                 f"[steps, {len(recipe.weights)}]. Is the recipe the one the model is served with?"
             )
@@ -53,7 +53,7 @@ class StepScores:
             raise RequestError("no step was scored; expected one step or more")
         bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
         if bad.size:
-            raise PRMError(
+            raise EngineError(
                 f"the logits of step {bad[0]} (counting from 0) are not all finite: {raw[bad[0]].tolist()}; "
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.serving import SOLUTION_ERRORS, concurrently, error_info, is_servers_fault
+from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, concurrently, error_info, is_servers_fault
 from vllm_prm.errors import RequestError
 from vllm_prm.prompts import split_steps
-from vllm_prm.schema import (
+from vllm_prm.wire import (
     CachedTokens,
     ErrorInfo,
     Failure,
@@ -21,9 +21,9 @@ from vllm_prm.schema import (
 )
 
 if TYPE_CHECKING:
-    from vllm_prm.engine.serving import Caller, PRMServing
-    from vllm_prm.results import StepScores
-    from vllm_prm.schema import RewardRequest, ScoreRequest
+    from vllm_prm.engine.serve.serving import Caller, PRMServing
+    from vllm_prm.scores import StepScores
+    from vllm_prm.wire import RewardRequest, ScoreRequest
 
 
 async def scores(serving: PRMServing, request: ScoreRequest, caller: Caller) -> ScoreResponse | ErrorInfo:

@@ -28,8 +28,8 @@ from vllm.v1.attention.backend import (
 )
 from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, KVCacheSpec
 
-from vllm_prm.engine.layers import kv_cache_specs
 from vllm_prm.engine.settings import StepSettings, keeps_scores
+from vllm_prm.engine.worker.layers import kv_cache_specs
 from vllm_prm.errors import UnsupportedError
 
 if TYPE_CHECKING:

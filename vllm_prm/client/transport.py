@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from vllm_prm.errors import PRMError, RequestError, UnreachableError
+from vllm_prm.errors import EngineError, RequestError, UnreachableError
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
 _BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
@@ -88,14 +88,14 @@ class Transport:
             await asyncio.sleep(_pause(attempt) if pause is None else pause)
         raise AssertionError  # the last attempt returns or raises
 
-    def _no_answer(self, error: httpx.TransportError, attempts: int) -> PRMError:
+    def _no_answer(self, error: httpx.TransportError, attempts: int) -> EngineError:
         if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-            return PRMError(
+            return EngineError(
                 f"{self.url} did not answer within {self.timeout:g} s; the server may be busy: "
                 "lower max_concurrency, or give a longer timeout"
             )
         tried = "once" if attempts == 1 else f"{attempts} times"
-        kind = UnreachableError if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else PRMError
+        kind = UnreachableError if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else EngineError
         return kind(
             f"no answer from {self.url} (tried {tried}): {str(error) or type(error).__name__}. Is the server up and "
             "the address right? Start one with: VLLM_PLUGINS=prm vllm serve MODEL --task embed"
@@ -107,24 +107,26 @@ class Transport:
             try:
                 return answer.json()
             except ValueError as error:
-                raise PRMError(f"{where} answered with something that is not JSON: {answer.text[:200]!r}") from error
+                raise EngineError(f"{where} answered with something that is not JSON: {answer.text[:200]!r}") from error
         message, kind = _told(answer)
         if status == 401:
-            raise PRMError(f"{self.url} refused the API key: pass api_key=, or set VLLM_API_KEY, to the server's key")
+            raise EngineError(
+                f"{self.url} refused the API key: pass api_key=, or set VLLM_API_KEY, to the server's key"
+            )
         if status == 404 and kind != "NotFoundError":  # the route is missing, not the model
-            raise PRMError(
+            raise EngineError(
                 f"{where} does not exist: start the server with VLLM_PLUGINS=prm, which makes vLLM add this route "
                 "(VLLM_PLUGINS=prm vllm serve MODEL --task embed). /v1/embeddings cannot stand in for it: it does "
                 "not know questions and steps"
             )
         if status in RETRIED:
             tried = "once" if attempts == 1 else f"{attempts} times"
-            raise PRMError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
+            raise EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
         if status in _BAD_REQUEST:
             raise RequestError(message)
         if status < 500:
-            raise PRMError(f"{where} refused the request with HTTP {status}: {message}")
-        raise PRMError(f"{where} failed with HTTP {status}: {message}")
+            raise EngineError(f"{where} refused the request with HTTP {status}: {message}")
+        raise EngineError(f"{where} failed with HTTP {status}: {message}")
 
 
 @lru_cache(maxsize=1)

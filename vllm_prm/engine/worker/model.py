@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.own_heads import ValueHeadWeights, add_value_head
 from vllm_prm.engine.settings import StepSettings, flag_settings, is_prm, recipe_of, refuse_what_cannot_work
+from vllm_prm.engine.worker.own_heads import ValueHeadWeights, add_value_head
 from vllm_prm.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _check_head(pooler: Any, hidden_size: int, dtype: torch.dtype) -> None:
     """At start-up, not at the first request; the earlier pipeline stages have no head."""
     from vllm.distributed import get_pp_group
 
-    from vllm_prm.engine.head import ScoringHead
+    from vllm_prm.engine.worker.head import ScoringHead
 
     if get_pp_group().is_last_rank and isinstance(pooler.head, ScoringHead):
         pooler.head.prepare_loaded(hidden_size, dtype)
@@ -146,9 +146,9 @@ def _able_to_score_with_its_own_head(cls: Any) -> type:
 
 
 def _new_pooler(model: Any, settings: StepSettings, tokenizer: Any, vllm_config: VllmConfig) -> Any:
-    from vllm_prm.engine.layers import refuse_prompts_that_never_start
-    from vllm_prm.engine.pooler import StepPooler
-    from vllm_prm.engine.score_cache import new_score_cache
+    from vllm_prm.engine.worker.layers import refuse_prompts_that_never_start
+    from vllm_prm.engine.worker.pooler import StepPooler
+    from vllm_prm.engine.worker.score_cache import new_score_cache
 
     refuse_prompts_that_never_start(vllm_config)
     return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))
@@ -166,8 +166,8 @@ def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
     from vllm.logger import init_logger
     from vllm.tokenizers import cached_tokenizer_from_config
 
-    from vllm_prm.engine.cautions import cautions
     from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
+    from vllm_prm.engine.worker.refusals import cautions
 
     logger = init_logger(f"vllm.{__name__}")
     model_config = vllm_config.model_config

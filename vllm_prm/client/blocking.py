@@ -1,0 +1,123 @@
+"""PRMClient: an AsyncPRMClient for code that does not await."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vllm_prm.client.asynchronous import AsyncPRMClient
+from vllm_prm.errors import EngineError, PRMError
+from vllm_prm.scorer import Item, OnError, Scorer
+
+if TYPE_CHECKING:
+    from vllm_prm.recipes import Recipe
+    from vllm_prm.scores import StepScores
+
+_T = TypeVar("_T")
+
+
+class PRMClient(Scorer):
+    """A process reward model on a server; for the parameters see AsyncPRMClient, for the methods Scorer.
+
+    Safe to use from several threads, in notebooks (where an event loop runs already) and after a fork: it runs an
+    AsyncPRMClient in a thread of its own. An interrupt (Ctrl-C) takes back the requests that are under way.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 600.0,
+        max_retries: int = 4,
+        max_concurrency: int = 64,
+        priority: int = 0,
+    ) -> None:
+        self._make = lambda: AsyncPRMClient(
+            base_url,
+            model,
+            api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            max_concurrency=max_concurrency,
+            priority=priority,
+        )
+        self._lock = threading.Lock()
+        self._running: _Running | None = _Running(self._make())
+        weakref.finalize(self, _Running.stop, self._running)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe the server scores by; asked once. Raises PRMError if the server cannot be asked."""
+        return self._run(lambda client: client.recipe())
+
+    def score(self, question: str, steps: Sequence[str]) -> StepScores:
+        return self._run(lambda client: client.score(question, steps))
+
+    def score_batch(
+        self, items: Iterable[Item], *, on_error: OnError = "raise", progress: bool = True
+    ) -> list[StepScores | PRMError]:
+        listed = items if isinstance(items, str | Mapping) or not isinstance(items, Iterable) else list(items)
+        return self._run(lambda client: client.score_batch(listed, on_error=on_error, progress=progress))
+
+    def close(self) -> None:
+        """Give the connections and the thread back. Calling it twice does no harm."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def _run(self, ask: Callable[[AsyncPRMClient], Coroutine[Any, Any, _T]]) -> _T:
+        with self._lock:
+            if self._running is None:
+                raise EngineError("this PRMClient is closed; make a new one")
+            if self._running.pid != os.getpid():  # a fork has neither our thread nor a right to our connections
+                self._running = _Running(self._make())
+            # Under the lock, so that close() finds the task and takes it back.
+            task = asyncio.run_coroutine_threadsafe(ask(self._running.client), self._running.loop)
+        try:
+            return task.result()
+        except concurrent.futures.CancelledError:
+            raise EngineError("this PRMClient was closed while it waited for an answer") from None
+        except BaseException:
+            task.cancel()  # does nothing if it is the task's own exception
+            raise
+
+
+class _Running:
+    """An AsyncPRMClient and the thread that its event loop runs in."""
+
+    def __init__(self, client: AsyncPRMClient) -> None:
+        self.client = client
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._work, name="PRMClient", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        self.loop.run_forever()
+        self.loop.run_until_complete(self._wind_up())
+        self.loop.close()
+
+    async def _wind_up(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self.client.close()
+
+    def stop(self) -> None:
+        """Take back what is under way and end the thread. Does nothing the second time, or in a fork."""
+        if self.pid != os.getpid():
+            return
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self.thread:  # a garbage collection may run this anywhere
+            self.thread.join()
