@@ -28,30 +28,23 @@ SEARCHES = {"beam search": beam_search, "DVTS": dvts}
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("--rounds", type=int, nargs="+", default=[12, 24, 40])
-    made.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, nargs="+", default=[12, 24, 40])
+    options.add_argument(
         "--repeats",
         type=int,
         default=3,
         help="searches of each kind of the longest; of shorter ones more, as many rounds",
     )
     # Mistral's vocabulary, as the lengths: time is then spent in layers, as in a 7B model. Compiled: vLLM's default.
-    made.set_defaults(vocabulary=32_000, compile=True)
-    arguments = made.parse_args()
+    options.set_defaults(vocabulary=32_000, compile=True)
+    arguments = options.parse_args()
     rounds, repeats = ([2, 3], 1) if arguments.quick else (arguments.rounds, arguments.repeats)
-    with checkpoint(arguments, max_model_len=8192, max_num_batched_tokens=8192) as what:
-        kinds: list[tuple[str, int] | None] = [None]
-        # Turn 0 warms up, with many sizes of batches: the first search of a process can take twice as long as others.
-        turns: list[Batches] = [beam_search(max(rounds) // 2 + 1, 99, what.tokens.tag)]
-        for count in rounds:
-            for repeat in range(repeats * max(rounds) // count):
-                for name, make in SEARCHES.items():
-                    kinds.append((name, count))
-                    turns.append(make(count, repeat, what.tokens.tag))
-        short = beam_search(3, 98, what.tokens.tag)
-        slow = play(what, ["ours", *SLOW], [short, turns[kinds.index(("beam search", rounds[0]))]])
-        played = play(what, WAYS, turns)
+    with checkpoint(arguments, max_model_len=8192, max_num_batched_tokens=8192) as model:
+        kinds, turns = _searches(rounds, repeats, model.tokens.tag)
+        warm_up = beam_search(3, 98, model.tokens.tag)
+        slow = play(model, ["ours", *SLOW], [warm_up, turns[kinds.index(("beam search", rounds[0]))]])
+        played = play(model, WAYS, turns)
     table = [
         _row(played, turns, [n for n, kind in enumerate(kinds) if kind == (name, count)], arguments.block_size)
         | {"search": name, "rounds": count}
@@ -60,15 +53,24 @@ def main() -> None:
     ]
     _show(table)
     peers = {way: faster(slow, "ours", way)["median"] for way in SLOW}
+    largest_difference = max(difference(played), difference(slow))
     print(f"beam search of {rounds[0]} rounds: " + ", ".join(f"{way} / ours {r:.1f}" for way, r in peers.items()))
-    print(f"largest difference of scores: {max(difference(played), difference(slow)):.1e}")
-    document = {
-        "benchmark": "search",
-        "table": table,
-        "slow_peers_over_ours": {"rounds": rounds[0], **peers},
-        "largest_score_difference": max(difference(played), difference(slow)),
-    }
-    finish(document, what, arguments.output)
+    print(f"largest difference of scores: {largest_difference:.1e}")
+    document = {"benchmark": "search", "table": table, "slow_peers_over_ours": {"rounds": rounds[0], **peers}}
+    finish({**document, "largest_score_difference": largest_difference}, model, arguments.output)
+
+
+def _searches(rounds: list[int], repeats: int, tag: int) -> tuple[list[tuple[str, int] | None], list[Batches]]:
+    """The kind (name, rounds) of every turn, and the turns. As many rounds in all of each kind as of the longest."""
+    kinds: list[tuple[str, int] | None] = [None]
+    # Turn 0 warms up, with many sizes of batches: the first search of a process can take twice as long as others.
+    turns: list[Batches] = [beam_search(max(rounds) // 2 + 1, 99, tag)]
+    for count in rounds:
+        for repeat in range(repeats * max(rounds) // count):
+            for name, make in SEARCHES.items():
+                kinds.append((name, count))
+                turns.append(make(count, repeat, tag))
+    return kinds, turns
 
 
 def _row(played: Played, turns: list[Batches], numbers: list[int], block: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from responses import recipe_response, score_response
 
 from vllm_prm import load_recipe
 from vllm_prm.scores import StepScores
@@ -30,7 +30,7 @@ class Server:
         self.seen: list[dict] = []
         self.headers: list[dict] = []
         self.now = self.most = 0
-        self.recipe = json.loads(RECIPE.to_json())
+        self.recipe = RECIPE.to_dict()
         self.asked = Counter()
         self.app = FastAPI()
         self.app.get("/v1/prm/recipe")(self.recipe_route)
@@ -39,7 +39,7 @@ class Server:
     async def recipe_route(self, request: Request):
         self.asked["recipe"] += 1
         self.headers.append(dict(request.headers))
-        return {"recipe": self.recipe}
+        return {**recipe_response(RECIPE), "recipe": self.recipe}
 
     async def score_route(self, request: Request):
         self.asked["score"] += 1
@@ -54,10 +54,7 @@ class Server:
                 return await self.misbehave(self.trouble.pop(0))
             if body["question"] == "bad":
                 return JSONResponse(BAD, 400)
-            logits = [[float(step), 0.1] for step in body["steps"]]
-            found = StepScores.from_logits(logits, RECIPE)
-            entry = {"logits": logits, "step_scores": found.step_scores, "num_prompt_tokens": 9, "num_cached_tokens": 4}
-            return {"data": [entry]}
+            return score_response(scored(*(float(step) for step in body["steps"])))
         finally:
             self.now -= 1
 

@@ -17,21 +17,21 @@ BAD_SCORES = [
     ({**ONE, "candidates": [RIGHT]}, "found steps and candidates", None),
     ({**ONE, "inputs": [ONE]}, "found steps and inputs", None),
     ({"question": QUESTION, "inputs": [ONE]}, "every input has its own", None),
-    ({"question": 3, "steps": RIGHT}, "question: input should be a valid string, found 3", "question"),
-    ({"question": QUESTION, "steps": "1 + 1"}, "steps: input should be a valid list, found '1 + 1'", "steps"),
+    ({"question": 3, "steps": RIGHT}, "question: input should be a valid string, found the number 3", "question"),
+    ({"question": QUESTION, "steps": "1 + 1"}, 'steps: input should be a valid list, found the text "1 + 1"', "steps"),
     ({"question": QUESTION, "steps": ["a", None]}, "steps.1: input should be a valid string", "steps.1"),
     ({"question": QUESTION, "steps": []}, "step", None),
     ({"question": QUESTION, "steps": ["12 + 5 = 17", " "]}, "step", None),
     ({"question": QUESTION, "candidates": []}, "candidates: list should have at least 1 item", "candidates"),
-    ({**ONE, "aggregate": "max"}, "'min', 'product', 'mean', 'last' or 'sum_log', found 'max'", "aggregate"),
-    ({**ONE, "return": "all"}, "'scores', 'probabilities' or 'logits', found 'all'", "return"),
+    ({**ONE, "aggregate": "max"}, "'min', 'product', 'mean', 'last' or 'sum_log', found the text \"max\"", "aggregate"),
+    ({**ONE, "return": "all"}, "'scores', 'probabilities' or 'logits', found the text \"all\"", "return"),
     ({**ONE, "agregate": "min"}, "agregate: is not a field of this request", "agregate"),
-    ({**ONE, "priority": "high"}, "priority: input should be a valid integer, found 'high'", "priority"),
+    ({**ONE, "priority": "high"}, 'priority: input should be a valid integer, found the text "high"', "priority"),
     ({**ONE, "priority": 10**30}, "priority: ", "priority"),
     ({"question": QUESTION, "steps": ["1 + 1 = 2"] * 10_000}, "step", None),
     ({"question": "a " * 500_000, "steps": RIGHT}, "token", None),
     ({"question": QUESTION, "steps": ["1" * 1_000_000]}, "step", None),
-    ([ONE], "expected a JSON object, found a list of length 1", None),
+    ([ONE], "expected a JSON object, found a list of 1", None),
 ]  # fmt: skip
 
 # Content of such a request, its type, a part of the message.
@@ -47,7 +47,7 @@ BAD_CONTENTS = [
 
 # Body of POST /get_reward, a part of the message.
 BAD_REWARDS = [
-    ({"query": "text"}, "query: input should be a valid list, found 'text'"),
+    ({"query": "text"}, 'query: input should be a valid list, found the text "text"'),
     ({"query": []}, "query: list should have at least 1 item"),
     ({"query": ["a", "b"], "prompts": ["a"]}, "expected one prompt per query, found 1 prompts for 2 queries"),
     ({"query": ["no tag here"]}, "no step tag (▁ки) in 'no tag here'"),

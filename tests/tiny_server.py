@@ -17,7 +17,8 @@ from score_requests import QUESTION, WRONG
 from server import serving
 
 from vllm_prm import find_recipe
-from vllm_prm.prompts import Prompt, score_plan
+from vllm_prm.prompts import Prompt, Scoring
+from vllm_prm.recipes import bind
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
@@ -64,7 +65,7 @@ def _tokenizer() -> Any:
 
 def prompt_of(question: str, steps: list[str]) -> Prompt:
     """A solution's one prompt."""
-    (prompt,) = next(score_plan(question, steps, RECIPE, _tokenizer()))
+    (prompt,) = Scoring(question, steps, bind(RECIPE, _tokenizer())).prompts
     return prompt
 
 

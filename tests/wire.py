@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from responses import recipe_response, score_response
 
 from vllm_prm import StepScores, load_recipe
 
@@ -41,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         known = {
             "/health": {},
             "/v1/models": {"data": [{"id": "fake-prm"}]},
-            "/v1/prm/recipe": {"recipe": json.loads(RECIPE.read_text("utf-8"))},
+            "/v1/prm/recipe": recipe_response(load_recipe(str(RECIPE))),
         }
         if self.path in known and self.path not in self.server.without:
             self._send(200, known[self.path])
@@ -58,9 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif body["steps"][0] == BROKEN:
             self._send(500, {"error": {"message": "it broke", "type": "InternalServerError"}})
         else:
-            found = expected(body["steps"])
-            entry = {"index": 0, "step_scores": found.step_scores, "logits": found.logits}
-            self._send(200, {"data": [{**entry, "num_prompt_tokens": 1, "num_cached_tokens": 0}]})
+            self._send(200, score_response(expected(body["steps"])))
 
     def _send(self, status: int, value: Any) -> None:
         raw = json.dumps(value).encode()

@@ -57,13 +57,9 @@ class StepScores:
                 f"the logits of step {bad[0]} (counting from 0) are not all finite: {raw[bad[0]].tolist()}; "
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
-        p = _softmax(raw) if recipe.activation == "softmax" else _sigmoid(raw)
-        scores = p @ np.asarray(recipe.weights, dtype=np.float64)
-        if recipe.activation == "softmax":
-            scores = np.minimum(scores, 1.0)  # a sum of probabilities may round to 1 + 2e-16
         return cls(
-            step_scores=tuple(scores.tolist()),
-            probabilities=_rows(p),
+            step_scores=tuple(weighted_scores(raw, recipe).tolist()),
+            probabilities=_rows(probabilities(raw, recipe)),
             logits=_rows(raw),
             labels=recipe.labels,
             aggregation=recipe.aggregation,
@@ -139,14 +135,35 @@ class Ranking:
         return f"Ranking(best={self.best}, order={list(self.order)}, {self.aggregation}={_shown(self.scores)})"
 
 
-def _softmax(x: np.ndarray) -> np.ndarray:
-    powers = np.exp(x - x.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def logits_matrix(values: Any, width: int, rows: int | None = None) -> np.ndarray:
+    """An engine's output, flat or not -> float32 [rows, width]. rows: how many there must be; None: as there are.
+
+    Raises EngineError for another number of values.
+    """
+    flat = np.asarray(values, dtype=np.float32).ravel()
+    count = flat.size // width if rows is None else rows
+    if flat.size != count * width:
+        raise EngineError(
+            f"the engine gave {flat.size} logits; expected {count} rows of {width}. Please report this, with your "
+            "engine flags"
+        )
+    return flat.reshape(count, width)
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def probabilities(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Logits [N, scoring tokens] -> float64 [N, scoring tokens]: their softmax, or the sigmoid of each."""
+    x = np.asarray(logits, dtype=np.float64)
+    if recipe.activation == "softmax":
+        powers = np.exp(x - x.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     small = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+    return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
+
+
+def weighted_scores(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Logits [N, scoring tokens] -> float64 [N] in [0, 1]: the score of a step, sum(weight_i * p_i) as in `Recipe`."""
+    scores = probabilities(logits, recipe) @ np.asarray(recipe.weights, dtype=np.float64)
+    return np.minimum(scores, 1.0)  # a sum of probabilities may round to 1 + 2e-16
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:

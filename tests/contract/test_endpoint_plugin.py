@@ -15,7 +15,7 @@ from vllm.plugins import load_endpoint_plugins
 from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoint_plugins_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from vllm_prm.engine.serve.bodies import rewards, scores
+from vllm_prm.engine.serve.bodies import reward_response, score_response
 from vllm_prm.engine.serve.routes import REWARD_PATH, PRMEndpoints
 from vllm_prm.engine.serve.serving import Caller
 from vllm_prm.errors import RecipeError
@@ -154,16 +154,16 @@ CALLER = Caller("prm-1", "m", None, 0, None)
 
 def test_the_servers_own_fault_is_not_the_requests():
     inputs = [{"question": "broken", "steps": ["a"]}, {"question": "q", "steps": ["a", "b"]}]
-    answer = asyncio.run(scores(Serving(), ScoreRequest(inputs=inputs), CALLER))
+    answer = asyncio.run(score_response(Serving(), ScoreRequest(inputs=inputs), CALLER))
     assert (answer.data[0].error.code, answer.data[0].error.type) == (500, "InternalServerError")
     assert answer.data[0].error.message == "the tokenizer does not fit"
     assert len(answer.data[1].step_scores) == 2
     assert answer.usage.prompt_tokens == 7
-    alone = asyncio.run(scores(Serving(), ScoreRequest(**inputs[0]), CALLER))
+    alone = asyncio.run(score_response(Serving(), ScoreRequest(**inputs[0]), CALLER))
     assert alone.code == 500
     request = RewardRequest(query=["broken a", "q b"], prompts=["broken", "q"])
     with pytest.raises(RecipeError):  # on_error is for queries, not for a server that cannot score at all
-        asyncio.run(rewards(Serving(), request, CALLER, None, 0.0))
+        asyncio.run(reward_response(Serving(), request, CALLER, None, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ def test_the_servers_own_fault_is_not_the_requests():
     [("q a\nb", 2), ("</s>q a</s></s>", 1), (" </s> q a ки\nb ки </s>\n", 2)],
 )
 def test_special_tokens_around_a_query(query, steps):
-    answer = asyncio.run(rewards(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, None))
+    answer = asyncio.run(reward_response(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, None))
     assert len(answer.step_scores[0]) == steps
 
 
 @pytest.mark.parametrize("query", ["other q a", "a", "q", "q </s>"])
 def test_a_query_that_is_not_its_prompt_and_a_response(query):
-    answer = asyncio.run(rewards(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, -2.0))
+    answer = asyncio.run(reward_response(Serving(), RewardRequest(query=[query], prompts=["q"]), CALLER, None, -2.0))
     assert answer.rewards == [-2.0]
     assert list(answer.errors) == [0]

@@ -13,8 +13,7 @@ from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
 from vllm.platforms import current_platform
 
 from sweep import configs
-from vllm_prm.engine.settings import refuse_what_cannot_work
-from vllm_prm.engine.worker import refusals as cautions_module
+from vllm_prm.engine.worker.refusals import cautions, refuse_configuration
 from vllm_prm.errors import UnsupportedError
 
 
@@ -50,13 +49,13 @@ def small(tmp_path, monkeypatch):
 
 def refused(config, model_cls=LlamaForCausalLM) -> str:
     with pytest.raises(UnsupportedError) as caught:
-        refuse_what_cannot_work(config, model_cls)
+        refuse_configuration(config, model_cls)
     assert str(caught.value).startswith("this engine cannot serve a process reward model: ")
     return str(caught.value)
 
 
 def test_a_plain_engine_is_not_refused():
-    refuse_what_cannot_work(engine_config(), LlamaForCausalLM)
+    refuse_configuration(engine_config(), LlamaForCausalLM)
 
 
 def test_encoder_decoder(small):
@@ -114,7 +113,7 @@ def test_two_way_attention():
         "cache_config": CacheConfig(enable_prefix_caching=False),
         "scheduler_config": SimpleNamespace(enable_chunked_prefill=False),
     }
-    refuse_what_cannot_work(engine_config(model_config=config, **neither), LlamaForCausalLM)
+    refuse_configuration(engine_config(model_config=config, **neither), LlamaForCausalLM)
 
 
 def test_every_reason_is_given_at_once():
@@ -131,9 +130,9 @@ def test_every_reason_is_given_at_once():
 class TestCautions:
     def test_lora_on_a_cpu(self):
         assert current_platform.is_cpu(), "this test is about vLLM's CPU build"
-        (said,) = cautions_module.cautions(engine_config(lora_config=LoRAConfig(max_loras=2)))
+        (said,) = cautions(engine_config(lora_config=LoRAConfig(max_loras=2)))
         assert "--max-loras one higher" in said
         assert "(it is 2 now)" in said
 
     def test_nothing_to_say_without_lora(self):
-        assert cautions_module.cautions(engine_config()) == []
+        assert cautions(engine_config()) == []

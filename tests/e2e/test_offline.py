@@ -61,15 +61,14 @@ def test_a_bad_solution_costs_only_itself(prm):
 
 
 def test_logits_that_are_not_finite_cost_only_their_solution(prm):
-    run, spoiled = PRM._run, []
+    encode = PRM._encode
 
     def spoil(self, prompts, progress):
-        answers = run(self, prompts, progress)
-        spoiled.append(answers[0][0].copy())
-        spoiled[0][1] = float("nan")
-        return [(spoiled[0], *answers[0][1:]), *answers[1:]]
+        outputs = encode(self, prompts, progress)
+        outputs[0].outputs.data.view(len(prompts[0].positions), -1)[1] = float("nan")
+        return outputs
 
-    with patch.object(PRM, "_run", spoil):
+    with patch.object(PRM, "_encode", spoil):
         bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
     assert "step 1" in str(bad)
     assert good.first_error() == 1

@@ -118,6 +118,15 @@ def test_other_scoring_tokens_compute_the_whole_prompt(pair, asked):
     assert difference(found, oracle.probabilities(ids, TAG, tuple(asked)).flatten()) < TOLERANCE
 
 
+def test_a_request_that_names_the_engines_own_tokens_reads_the_cache(pair):
+    llm, oracle = pair
+    ids = three_hundred_tokens()
+    scored(llm, ids)
+    (found,), (cached,) = scored(llm, ids, returned_token_ids=[PLUS, MINUS])
+    assert cached == 9 * BLOCK
+    assert difference(found, oracle.scores(ids)) < TOLERANCE
+
+
 def test_a_request_cannot_ask_for_a_cache_that_does_not_fit_it(pair):
     llm, oracle = pair
     ids = three_hundred_tokens()

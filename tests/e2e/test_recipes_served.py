@@ -142,6 +142,11 @@ def with_tag(piece: str, id_: int | None = None) -> str:
             RecipeError,
             "step tag 'ки' has id 1107 in the served tokenizer, expected 12902",
         ),
+        (
+            {"hf_overrides": {"prm": json.dumps({"base": "math-shepherd", "probe": {"text": "+ -", "ids": [7, 8]}})}},
+            RecipeError,
+            "neither a BOS nor a leading space mends that",
+        ),
         ({"pooler_config": {"returned_token_ids": [648, 32000]}}, RecipeError, "returned_token_ids contains 32000"),
         ({"pooler_config": {"step_tag_id": None}}, RecipeError, "needs step_tag_id in the pooler config"),
         ({"pooler_config": {"returned_token_ids": []}}, RecipeError, "needs returned_token_ids"),

@@ -109,6 +109,11 @@ def test_rank_and_reward(url):
         assert client.reward_fn()(prompts=["q"], completions=["1\n-1"]) == [scored(1.0, -1.0).aggregate()]
 
 
+def test_a_priority_that_no_server_takes(url):
+    with PRMClient(url, priority=2**40) as client, pytest.raises(RequestError, match="priority: .*less than or equal"):
+        client.score("q", ["1"])
+
+
 def test_async_client(url):
     async def everything():
         async with AsyncPRMClient(url) as prm:

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from misbehaving import RECIPE, Server, listening, scored
+from responses import score_response
 
 import vllm_prm.client.transport
 from vllm_prm.client import PRMClient
@@ -201,15 +202,15 @@ def test_answers_that_make_no_sense(url, server, nonsense):
 
 
 def test_never_fewer_scores_than_steps(url, server):
-    answer = {"logits": [[1.0, 0.1]], "step_scores": [0.7], "num_prompt_tokens": 1, "num_cached_tokens": 0}
-    server.trouble = [json.dumps({"data": [answer]})]
-    with PRMClient(url) as client, pytest.raises(EngineError, match="sent 1 scores for 2 steps"):
+    server.trouble = [json.dumps(score_response(scored(1.0)))]
+    with PRMClient(url) as client, pytest.raises(EngineError, match="sent 1 scores and 1 rows of logits for 2 steps"):
         client.score("q", ["1", "2"])
 
 
 def test_a_server_whose_recipe_was_changed(url, server):
-    answer = {"logits": [[1.0, 0.1]], "step_scores": [0.3], "num_prompt_tokens": 1, "num_cached_tokens": 0}
-    server.trouble = [json.dumps({"data": [answer]})]
+    response = score_response(scored(1.0))
+    response["data"][0]["step_scores"] = [0.3]
+    server.trouble = [json.dumps(response)]
     with PRMClient(url) as client, pytest.raises(EngineError, match="make a new client"):
         client.score("q", ["1"])
 
@@ -219,7 +220,7 @@ def test_a_recipe_that_cannot_be_read(url, server):
     with PRMClient(url) as client, pytest.raises(RecipeError, match="Install the server's version"):
         client.score("q", ["1"])
     server.recipe = None
-    with PRMClient(url) as client, pytest.raises(EngineError, match="sent no recipe"):
+    with PRMClient(url) as client, pytest.raises(EngineError, match="something that is no RecipeResponse"):
         client.score("q", ["1"])
 
 

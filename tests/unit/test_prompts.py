@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from prompt_oracles import ONE_PROMPT
 
 from vllm_prm import RequestError, load_recipe
-from vllm_prm.prompts import score_plan
-from vllm_prm.recipes import recipe_names
+from vllm_prm.prompts import Scoring
+from vllm_prm.recipes import bind, recipe_names
 
 _MISTRAL = real_tokenizer()
 _LLAMA = ("versaprm", "llama-prm800k", "er-prm", "rlhflow-deepseek", "rlhflow-mistral")
@@ -28,14 +28,16 @@ def tokenizer_for(name):
 
 
 def planned(name, question, steps, **more):
-    """The one prompt of a plan, after checking that the plan returns what it is sent."""
-    recipe = load_recipe(name)
-    plan = score_plan(question, steps, recipe, tokenizer_for(name), **more)
-    (prompt,) = next(plan)
-    rows = np.random.default_rng(0).normal(size=(len(prompt.positions), len(recipe.labels))).astype(np.float32)
-    with pytest.raises(StopIteration) as stop:
-        plan.send([rows])
-    assert np.array_equal(stop.value.value, rows)
+    """The one prompt of a solution, after checking that its logits become the solution's."""
+    recipe = bind(load_recipe(name), tokenizer_for(name))
+    scoring = Scoring(question, steps, recipe, **more)
+    (prompt,) = scoring.prompts
+    logits = np.random.default_rng(0).normal(size=(len(prompt.positions), len(recipe.scoring_ids))).astype(np.float32)
+    scoring.take([logits], num_cached_tokens=3)
+    assert scoring.prompts == []
+    scores = scoring.result()
+    assert np.array_equal(np.array(scores.logits, np.float32), logits)
+    assert (scores.num_prompt_tokens, scores.num_cached_tokens) == (len(prompt.token_ids), 3)
     return prompt
 
 
@@ -156,7 +158,8 @@ def test_sixty_four_solutions_are_planned_fast():
         [f"she has 16 - 3 = {n} eggs left, then she sells the rest of them." for n in range(11)],
     )
     for name, limit in (("math-shepherd", 0.1), ("rlhflow-deepseek", 0.1), ("qwen2.5-math-prm", 0.1)):
-        tokenizer, recipe = tokenizer_for(name), load_recipe(name)
+        tokenizer = tokenizer_for(name)
+        recipe = bind(load_recipe(name), tokenizer)
         texts = [tokenizer.decode(planned(name, f"{question} {i}", steps).token_ids) for i in range(64)]
         begun = time.process_time()  # not the clock on the wall: the machine may be busy
         for text in texts:
@@ -164,5 +167,5 @@ def test_sixty_four_solutions_are_planned_fast():
         tokenizing = time.process_time() - begun
         begun = time.process_time()
         for i in range(64):
-            next(score_plan(f"{question} {i}", steps, recipe, tokenizer))
+            Scoring(f"{question} {i}", steps, recipe)
         assert time.process_time() - begun - tokenizing < limit

@@ -11,7 +11,8 @@ from conftest import TINY_PRM
 from transformers import AutoTokenizer
 
 from vllm_prm import RecipeError, RequestError, load_recipe
-from vllm_prm.prompts import score_plan, split_steps
+from vllm_prm.prompts import Scoring, split_steps
+from vllm_prm.recipes import bind
 
 MISTRAL = real_tokenizer()
 OWN = {
@@ -22,7 +23,7 @@ OWN = {
 
 
 def plan_of(recipe, question, steps, tokenizer=MISTRAL, **more):
-    (prompt,) = next(score_plan(question, steps, load_recipe(recipe), tokenizer, **more))
+    (prompt,) = Scoring(question, steps, bind(load_recipe(recipe), tokenizer), **more).prompts
     return prompt
 
 
@@ -103,6 +104,14 @@ def test_prompts_are_built_right_with_a_tokenizer_that_reads_texts_wrong():
         assert plan_of("math-shepherd", question, ["2 + 2", "4"], Mangled()) == right
 
 
+def test_whoever_sends_whole_texts_is_told_that_they_are_tokenized_otherwise():
+    recipe = load_recipe("math-shepherd")
+    assert bind(recipe, MISTRAL).notice is None
+    notice = bind(recipe, Mangled()).notice
+    assert str(Mangled().encode(recipe.probe.text)) in notice
+    assert str(list(recipe.probe.ids)) in notice
+
+
 def test_a_tokenizer_that_splits_the_probe_in_no_known_way_is_refused():
     recipe = {**OWN, "probe": {"text": "+ -", "ids": [PLUS, 5, 5]}}
     with pytest.raises(RecipeError, match="neither a BOS nor a leading space mends that"):
@@ -112,11 +121,11 @@ def test_a_tokenizer_that_splits_the_probe_in_no_known_way_is_refused():
 @pytest.mark.parametrize(
     ("question", "steps", "message"),
     [
-        (None, ["a"], "question is a NoneType, None; expected text"),
+        (None, ["a"], "question is null; expected text"),
         ("q", "Step 1: a ки", "steps is one text; expected a list .*split_steps"),
-        ("q", 7, "steps is a int; expected a list"),
+        ("q", 7, "steps is the number 7; expected a list"),
         ("q", [], "there are no steps to score"),
-        ("q", ["a", 3], "step 2 of 2 is a int, 3; expected text"),
+        ("q", ["a", 3], "step 2 of 2 is the number 3; expected text"),
         ("q", ["a", " \n"], "step 2 of 2 is empty; leave it out"),
         ("q", ["a", "b<s>"], r"the tag ' ки' after step 2 of 2 is not the step tag \[12902\]"),
     ],
@@ -133,10 +142,10 @@ def test_a_prompt_that_is_too_long_says_which_step_no_longer_fits():
     for short, late in ((len(whole.token_ids) - 1, 3), (whole.positions[1], 2), (3, 1)):
         with pytest.raises(RequestError, match=f"the model takes {short}: step {late} of 3 no longer fits"):
             plan_of("math-shepherd", "q", steps, max_tokens=short)
-    judge, tokenizer = load_recipe("pathfinder"), vocabularies.qwen25()
-    longest = max(len(prompt.token_ids) for prompt in next(score_plan("q", ["a", "b"], judge, tokenizer)))
+    judge = bind(load_recipe("pathfinder"), vocabularies.qwen25())
+    longest = max(len(prompt.token_ids) for prompt in Scoring("q", ["a", "b"], judge).prompts)
     with pytest.raises(RequestError, match="step 2 of 2 no longer fits"):
-        next(score_plan("q", ["a", "b"], judge, tokenizer, max_tokens=longest - 1))
+        Scoring("q", ["a", "b"], judge, max_tokens=longest - 1)
 
 
 def test_a_glued_tag_is_refused_with_what_became_of_it():
@@ -154,9 +163,11 @@ def test_a_tokenizer_without_a_chat_template_is_refused():
 
 
 def test_a_recipe_for_another_tokenizer_is_refused():
-    with pytest.raises(RecipeError, match="its step tag '<extra_0>' is not in this tokenizer's vocabulary"):
+    with pytest.raises(
+        RecipeError, match="its step tag '<extra_0>' to be one token, but the served tokenizer has no such piece"
+    ):
         plan_of("qwen2.5-math-prm", "q", ["a"])
-    with pytest.raises(RecipeError, match="its step tag 'ĠĊĊĊĊ' is id 22701 in this tokenizer, expected id 23535"):
+    with pytest.raises(RecipeError, match="step tag 'ĠĊĊĊĊ' has id 22701 in the served tokenizer, expected 23535"):
         plan_of("versaprm", "q", ["a"], vocabularies.qwen25())
 
 
@@ -210,7 +221,9 @@ def test_a_solution_is_cut_into_steps(name, text, steps):
     assert split_steps(text, load_recipe(name)) == steps
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "a solution is a NoneType"), (" ки\n", "there is no step in")])
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "the solution is null; expected text"), (" ки\n", "there is no step in")]
+)
 def test_what_is_no_solution_is_refused(text, message):
     with pytest.raises(RequestError, match=message):
         split_steps(text, load_recipe("math-shepherd"))

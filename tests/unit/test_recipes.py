@@ -72,6 +72,16 @@ def test_a_recipe_cannot_be_changed():
         load_recipe("math-shepherd").name = "other"
 
 
+OF_HEAD = {
+    "own": {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": 0}}},
+    "value": {"scoring_tokens": {"good": {"id": 0, "weight": 1}}, "activation": "sigmoid"},
+}
+PROMPT_OF_KIND = {
+    "judge": {"kind": "judge", "tag": "x", "passes": ["{tag}"]},
+    "dialogue": {"kind": "dialogue", "tag": "x", "answer": "."},
+}
+
+
 def changed(**fields):
     return json.dumps({**MINE, **fields})
 
@@ -94,6 +104,43 @@ def changed(**fields):
         (
             changed(scoring_tokens={"a": {"piece": "y", "weight": 1}, "b": {"piece": "y", "weight": 0}}),
             "names a piece twice",
+        ),
+        (
+            changed(scoring_tokens={"good": {"piece": "y", "weight": 1}}),
+            "all have weight 1, so every step would score the",
+        ),
+        (
+            changed(scoring_tokens={"a": {"piece": "x", "weight": 1}, "b": {"piece": "y", "weight": 1}}),
+            "every step would score the same; give a second token with another weight",
+        ),
+        (
+            changed(activation="sigmoid", scoring_tokens={name: {"piece": name, "weight": 0.8} for name in "ab"}),
+            r"adds up sigmoids with the weights \[0.8, 0.8\], so a step could score more than 1",
+        ),
+        (changed(head="own"), "columns have numbers and no pieces, but its 'good' token has the piece 'yes'"),
+        (changed(head="value", activation="sigmoid"), "'value'.*its 'good' token has the piece 'yes'"),
+        (
+            changed(head="value", activation="sigmoid", scoring_tokens={"good": {"id": 1, "weight": 1}}),
+            r"has the one column 0, but its scoring tokens have the ids \[1\]",
+        ),
+        (
+            changed(head="value", scoring_tokens={"good": {"id": 0, "weight": 1}}),
+            "softmax over scoring tokens that all have weight 1",
+        ),
+        *(
+            (
+                changed(head=head, **OF_HEAD[head], prompt=PROMPT_OF_KIND[kind]),
+                f"kind '{kind}'.*reads the head '{head}'",
+            )
+            for head in ("own", "value")
+            for kind in ("judge", "dialogue")
+        ),
+        *(
+            (
+                changed(activation="sigmoid", prompt=PROMPT_OF_KIND[kind]),
+                f"kind '{kind}'.*activation 'sigmoid', by which a step judged wrong may score high",
+            )
+            for kind in ("judge", "dialogue")
         ),
         (changed(probe={"text": "x"}), "probe.ids: Field required|probe.ids: Missing"),
         ('{"base": "nope"}', "no recipe 'nope' to base this one on"),

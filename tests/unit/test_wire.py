@@ -39,9 +39,9 @@ def test_a_malformed_solution_of_a_batch_keeps_its_place():
     assert found == [
         Solution(**ONE),
         Malformed("steps: is missing", "steps"),
-        Malformed("expected a JSON object, found 'text'", None),
+        Malformed('expected a JSON object, found the text "text"', None),
         Malformed("stps: is not a field of this request; check its spelling", "stps"),
-        Malformed("steps.1: input should be a valid string, found 1", "steps.1"),
+        Malformed("steps.1: input should be a valid string, found the number 1", "steps.1"),
         Solution(**ONE),
     ]
     found = ScoreRequest.model_validate({"question": "q", "candidates": [["a"], "b", [None]]}).solutions

@@ -138,7 +138,7 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
         return
     yield Finding(f"recipe for {name}: {recipe.name}" + (f" ({recipe.source})" if recipe.source else ""))
     from vllm_prm.engine.start.arguments import engine_arguments
-    from vllm_prm.engine.start.seams import misfits
+    from vllm_prm.engine.start.misfits import misfits
 
     found = list(misfits(name, recipe, engine_arguments(words)))
     for _, complaint in found:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from pydantic import ValidationError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vllm_prm.aggregate import check_aggregation
@@ -22,6 +23,7 @@ from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scorer import Item, OnError, checked_items, settled
 from vllm_prm.scores import Ranking, StepScores
+from vllm_prm.wire import RecipeResponse, Score, ScoreRequest, ScoreResponse, explain
 
 # How far the server's step scores may be from those made of its logits: exp differs by a unit in the last place
 # between machines (1e-16), another recipe by far more.
@@ -65,13 +67,13 @@ class AsyncPRMClient:
         self._recipe: asyncio.Task[Recipe] | None = None
 
     async def recipe(self) -> Recipe:
-        """The recipe the server scores by; asked once. Raises PRMError, RecipeError if it cannot be read."""
+        """The recipe the server scores by; asked once. Raises EngineError, RecipeError if it cannot be read."""
         if self._recipe is None or (self._recipe.done() and (self._recipe.cancelled() or self._recipe.exception())):
             self._recipe = asyncio.create_task(self._ask_recipe())
         return await asyncio.shield(self._recipe)  # shared: one caller that gives up must not cancel the others'
 
     async def score(self, question: str, steps: Sequence[str]) -> StepScores:
-        """Score one solution. Raises RequestError if it cannot be scored, PRMError if the server fails."""
+        """Score one solution. Raises RequestError if it cannot be scored, EngineError if the server fails."""
         return await self._score(checked_text(question, "question"), checked_steps(steps))
 
     async def score_batch(
@@ -128,40 +130,42 @@ class AsyncPRMClient:
         await self.close()
 
     async def _ask_recipe(self) -> Recipe:
-        answer = await self._transport.ask("GET", "/v1/prm/recipe")
+        response = await self._transport.ask("GET", "/v1/prm/recipe", RecipeResponse)
         try:
-            return load_recipe(answer["recipe"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise EngineError(f"{self._transport.url}/v1/prm/recipe sent no recipe: {str(answer)[:200]}") from error
+            return load_recipe(response.recipe)
         except RecipeError as error:
             raise RecipeError(
                 f"the recipe of {self._transport.url} is not one this version of vllm-prm reads: {error}. "
                 "Install the server's version"
             ) from error
 
-    async def _score(self, question: str, steps: Sequence[str]) -> StepScores:
+    async def _score(self, question: str, steps: list[str]) -> StepScores:
         recipe = await self.recipe()
-        body: dict[str, Any] = {"question": question, "steps": steps, "return": "logits"}
-        if self.model is not None:
-            body["model"] = self.model
-        if self.priority:
-            body["priority"] = self.priority
-        answer = await self._transport.ask("POST", "/v1/prm/score", body)
+        response = await self._transport.ask("POST", "/v1/prm/score", ScoreResponse, self._request(question, steps))
+        entries = [entry for entry in response.data if isinstance(entry, Score)]
+        if len(entries) != 1 or entries[0].logits is None:
+            raise EngineError(f"{self._transport.url} sent no logits for the one solution it was asked about")
+        return self._checked(entries[0], len(steps), recipe)
+
+    def _request(self, question: str, steps: list[str]) -> ScoreRequest:
+        fields = {"model": self.model, "question": question, "steps": steps, "priority": self.priority}
         try:
-            (entry,) = answer["data"]
-            logits = np.asarray(entry["logits"], dtype=np.float64)
-            told = entry["step_scores"]
-            tokens, cached = entry["num_prompt_tokens"], entry["num_cached_tokens"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{self._transport.url} sent no score: {str(answer)[:200]}") from error
-        if len(told) != len(steps):
+            return ScoreRequest.model_validate({**fields, "return": "logits"})
+        except ValidationError as error:
+            raise RequestError(explain(error.errors())[0]) from error
+
+    def _checked(self, entry: Score, num_steps: int, recipe: Recipe) -> StepScores:
+        """The scores by our own recipe. Raises EngineError if there are too few, or the server's own are others."""
+        rows = entry.logits or []
+        if not len(entry.step_scores) == len(rows) == num_steps or {len(row) for row in rows} != {len(recipe.weights)}:
             raise EngineError(
-                f"{self._transport.url} sent {len(told)} scores for {len(steps)} steps. Please report this"
+                f"{self._transport.url} sent {len(entry.step_scores)} scores and {len(rows)} rows of logits for "
+                f"{num_steps} steps. Please report this"
             )
-        found = StepScores.from_logits(logits, recipe, tokens, cached)
-        if not np.allclose(found.step_scores, told, rtol=0, atol=_SAME):
+        scores = StepScores.from_logits(np.asarray(rows), recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
+        if not np.allclose(scores.step_scores, entry.step_scores, rtol=0, atol=_SAME):
             raise EngineError(
                 f"{self._transport.url} now scores by another recipe than {recipe.name!r}, which this client asked "
                 "for first; the server was changed: make a new client"
             )
-        return found
+        return scores

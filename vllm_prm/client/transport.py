@@ -1,4 +1,4 @@
-"""HTTP to a server of ours: connection reuse, retries with backoff, and answers or PRMErrors, nothing else."""
+"""HTTP to a server of ours: connections are kept, failures tried again; a typed response or a PRMError comes back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from vllm_prm.errors import EngineError, RequestError, UnreachableError
+from vllm_prm.wire import explain
+
+_R = TypeVar("_R", bound=BaseModel)
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
 _BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
@@ -30,7 +34,7 @@ _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong a
 class Transport:
     """Requests to one server. Lives in one event loop.
 
-    Raises RequestError where the server says that the request is at fault, PRMError for everything else: each with
+    Raises RequestError where the server says that the request is at fault, EngineError for everything else: each with
     the server's own message, or with the address and what to do.
     """
 
@@ -60,33 +64,33 @@ class Transport:
         for client in self._clients:
             await client.aclose()
 
-    async def _send(self, method: str, path: str, body: Any) -> httpx.Response:
-        client = await self._places.get()
-        try:
-            return await client.request(method, path, json=body)
-        finally:
-            self._places.put_nowait(client)
-
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON answer to a request, tried again where that can help."""
+    async def ask(self, method: str, path: str, response_type: type[_R], body: BaseModel | None = None) -> _R:
+        """The response to a request, tried again where that can help."""
+        content = None if body is None else body.model_dump_json(by_alias=True, exclude_defaults=True)
         for attempt in range(self.max_retries + 1):
-            last = attempt == self.max_retries
+            is_last = attempt == self.max_retries
             try:
-                answer = await self._send(method, path, body)
+                response = await self._send(method, path, content)
             except httpx.TransportError as error:
-                if last or not _worth_retrying(error):
+                if is_last or not _worth_retrying(error):
                     raise self._no_answer(error, attempt + 1) from error
                 await asyncio.sleep(_pause(attempt))
                 continue
-            except (TypeError, ValueError, RecursionError) as error:
-                raise RequestError(f"the request cannot be written as JSON: {error}") from error
-            if answer.status_code not in RETRIED or last:
-                return self._read(answer, path, attempt + 1)
-            pause = retry_after(answer.headers.get("Retry-After"))
+            if response.status_code not in RETRIED or is_last:
+                return self._read(response, path, response_type, attempt + 1)
+            pause = retry_after(response.headers.get("Retry-After"))
             if pause is not None and pause > _LONGEST_RETRY_AFTER_S:
-                return self._read(answer, path, attempt + 1)
+                return self._read(response, path, response_type, attempt + 1)
             await asyncio.sleep(_pause(attempt) if pause is None else pause)
         raise AssertionError  # the last attempt returns or raises
+
+    async def _send(self, method: str, path: str, content: str | None) -> httpx.Response:
+        client = await self._places.get()
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            return await client.request(method, path, content=content, headers=headers)
+        finally:
+            self._places.put_nowait(client)
 
     def _no_answer(self, error: httpx.TransportError, attempts: int) -> EngineError:
         if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
@@ -101,32 +105,39 @@ class Transport:
             "the address right? Start one with: VLLM_PLUGINS=prm vllm serve MODEL --task embed"
         )
 
-    def _read(self, answer: httpx.Response, path: str, attempts: int) -> Any:
-        status, where = answer.status_code, f"{self.url}{path}"
+    def _read(self, response: httpx.Response, path: str, response_type: type[_R], attempts: int) -> _R:
+        status, where = response.status_code, f"{self.url}{path}"
         if status == 200:
             try:
-                return answer.json()
-            except ValueError as error:
-                raise EngineError(f"{where} answered with something that is not JSON: {answer.text[:200]!r}") from error
-        message, kind = _told(answer)
+                return response_type.model_validate_json(response.content)
+            except ValidationError as error:
+                raise EngineError(
+                    f"{where} answered with something that is no {response_type.__name__} "
+                    f"({explain(error.errors())[0]}): {response.text[:200]!r}. Is a vllm-prm of this version there?"
+                ) from error
+        raise self._error(response, where, attempts)
+
+    def _error(self, response: httpx.Response, where: str, attempts: int) -> EngineError | RequestError:
+        status = response.status_code
+        message, kind = _message(response)
         if status == 401:
-            raise EngineError(
+            return EngineError(
                 f"{self.url} refused the API key: pass api_key=, or set VLLM_API_KEY, to the server's key"
             )
         if status == 404 and kind != "NotFoundError":  # the route is missing, not the model
-            raise EngineError(
+            return EngineError(
                 f"{where} does not exist: start the server with VLLM_PLUGINS=prm, which makes vLLM add this route "
                 "(VLLM_PLUGINS=prm vllm serve MODEL --task embed). /v1/embeddings cannot stand in for it: it does "
                 "not know questions and steps"
             )
         if status in RETRIED:
             tried = "once" if attempts == 1 else f"{attempts} times"
-            raise EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
+            return EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
         if status in _BAD_REQUEST:
-            raise RequestError(message)
+            return RequestError(message)
         if status < 500:
-            raise EngineError(f"{where} refused the request with HTTP {status}: {message}")
-        raise EngineError(f"{where} failed with HTTP {status}: {message}")
+            return EngineError(f"{where} refused the request with HTTP {status}: {message}")
+        return EngineError(f"{where} failed with HTTP {status}: {message}")
 
 
 @lru_cache(maxsize=1)
@@ -166,10 +177,10 @@ def _worth_retrying(error: httpx.TransportError) -> bool:
     return not isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.UnsupportedProtocol)
 
 
-def _told(answer: httpx.Response) -> tuple[str, str | None]:
-    """Message and type of vLLM's error object, or what else the answer says."""
+def _message(response: httpx.Response) -> tuple[str, str | None]:
+    """Message and type of vLLM's error object, or what else the response says."""
     try:
-        error = answer.json()["error"]
+        error = response.json()["error"]
         return str(error["message"]), error.get("type")
     except (ValueError, KeyError, TypeError):
-        return answer.text[:500] or answer.reason_phrase, None
+        return response.text[:500] or response.reason_phrase, None

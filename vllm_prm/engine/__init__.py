@@ -1,22 +1,13 @@
-"""Everything that touches vLLM; nothing outside this package imports it.
+"""Everything that touches vLLM; nothing outside this package imports it, and importing it imports no vLLM.
 
-plugin.py      register(): the entry point; puts the three seams in place
-flags.py       seam: `vllm serve --task / --prm`
-requests.py    seam: PoolingParams.verify, where a request is checked before it reaches the engine
-model.py       seam: as_embedding_model, where a generation class becomes a PRM class
-seams.py       whether the installed vLLM is as all of these need it, and a model as its recipe
-options.py     a recipe as options of vLLM's engine
-arguments.py   vLLM's engine options from words of a command line
-settings.py    whether an engine is a PRM, and with which tag and scoring tokens; what cannot be one
-cautions.py    what works, but not as one would expect: said when the engine starts
-vocabulary.py  pieces, ids and probes against the served tokenizer
-positions.py   which positions of a prompt are read: its step tags, or those a request names
-pooler.py      StepPooler: the rows of one batch -> step scores per request
-score_cache.py ScoreCache: scores that live as long as the KV blocks they belong to
-head.py        ScoringHead: columns of the model's own logits
-own_heads.py   heads of reward models that do not score by vocabulary entries
-offline.py     PRM: solutions -> step scores, on an engine in this process
-endpoint.py    the HTTP routes, as an endpoint plugin of vLLM's API server
-serving.py     PRMServing: solutions -> step scores, on that server's engine
-answers.py     the routes' bodies: requests of the schema -> responses of the schema
+The rooms are the processes that a line runs in:
+
+start/   every process, when it starts, and the front end, when it takes a request: hooks into vLLM and what they do
+worker/  the process that holds the model: from hidden states to step scores
+serve/   the front end: from solutions to prompts and back, offline (PRM) and on vLLM's API server (HTTP routes)
+
+Two files are for all of them, since front end and worker must come to the same verdict without talking to each other:
+
+settings.py   whether an engine is a PRM, and with which tags and scoring tokens
+positions.py  the positions that a request names in place of step tags
 """

@@ -1,4 +1,8 @@
-"""Where in a prompt the model is read: the step tags of its token ids, or the positions a request names."""
+"""The positions that a request names, in place of step tags: written by whoever asks, checked at the front, read by
+the worker.
+
+Their place is vLLM's `PoolingParams.extra_kwargs`, as {"prm": {"positions": [ascending indices into the prompt]}}.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,40 @@ from typing import Any
 
 import numpy as np
 
-KEY = "prm"  # in PoolingParams.extra_kwargs: {"prm": {"positions": [...]}}
+from vllm_prm.errors import RequestError
 
-Tags = tuple[tuple[int, ...], ...]  # token sequences; any of them ends a step
+KEY = "prm"  # in PoolingParams.extra_kwargs
 
 
-def tag_positions(prompt: np.ndarray, tags: Tags, offset: int = 0) -> np.ndarray:
-    """prompt [tokens] ids -> [steps] int64, ascending: of each tag, the last token's position plus `offset`.
+def positions_request(positions: list[int]) -> dict[str, Any]:
+    """The `extra_kwargs` of a request that is read at these positions of its prompt, ascending."""
+    return {KEY: {"positions": positions}}
 
-    A position before the prompt (a tag that is its first token, read before it) is left out.
+
+def check_positions(extra_kwargs: dict[str, Any] | None, longest: int) -> bool:
+    """Whether a request names positions. longest: tokens of the longest prompt that the model takes.
+
+    Raises RequestError unless they are ascending positions in such a prompt.
     """
-    singles = [tag[0] for tag in tags if len(tag) == 1]
-    found = [np.flatnonzero(np.isin(prompt, singles) if len(singles) > 1 else prompt == singles[0])] if singles else []
-    found += [_sequence_ends(prompt, tag) for tag in tags if len(tag) > 1]
-    ends = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-    positions = ends + offset
-    return positions[positions >= 0]
+    request = (extra_kwargs or {}).get(KEY)
+    if request is None:
+        return False
+    if not isinstance(request, dict) or set(request) != {"positions"} or not isinstance(request["positions"], list):
+        raise RequestError(
+            f'extra_kwargs["{KEY}"] is {request!r}; expected {{"positions": [ascending token positions]}}'
+        )
+    last = -1
+    for position in request["positions"]:
+        if isinstance(position, bool) or not isinstance(position, int) or not last < position < longest:
+            raise RequestError(
+                f"positions contains {position!r} after {last}; expected integers in ascending order, from 0 to "
+                f"{longest - 1}"
+            )
+        last = position
+    return True
 
 
-def _sequence_ends(prompt: np.ndarray, tag: tuple[int, ...]) -> np.ndarray:
-    length = len(tag)
-    if len(prompt) < length:
-        return np.empty(0, dtype=np.int64)
-    ends = np.flatnonzero(prompt[length - 1 :] == tag[-1]) + length - 1
-    for back, id_ in enumerate(reversed(tag[:-1]), start=1):
-        ends = ends[prompt[ends - back] == id_]
-    return ends
-
-
-def asked_positions(extra: dict[str, Any] | None) -> np.ndarray | None:
-    """The positions that a (verified) request names; None if it leaves them to the step tags."""
-    named = (extra or {}).get(KEY)
-    return None if named is None else np.asarray(named["positions"], dtype=np.int64)
+def named_positions(extra_kwargs: dict[str, Any] | None) -> np.ndarray | None:
+    """[steps] int64 of a request that was checked; None if it leaves them to the step tags."""
+    request = (extra_kwargs or {}).get(KEY)
+    return None if request is None else np.asarray(request["positions"], dtype=np.int64)

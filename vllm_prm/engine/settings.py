@@ -1,7 +1,7 @@
 """Whether an engine is a PRM, and what it reads then.
 
 Decided from vLLM's own ModelConfig alone, so that the front end (which checks requests) and every worker
-(which scores them) come to the same answer without talking to each other. Two ways make an engine a PRM, both
+(which scores them) come to the same verdict without talking to each other. Two ways make an engine a PRM, both
 on top of `runner=pooling, convert=embed`:
 
 * `hf_overrides={"prm": ...}` (what `--task embed`, `--prm` and PRM set): a recipe, as a name, file or JSON;
@@ -12,15 +12,17 @@ Everything else stays vLLM's own embedding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.errors import RecipeError, RequestError, UnsupportedError
+from vllm_prm.errors import RecipeError, RequestError
 from vllm_prm.recipes import Recipe, load_recipe
+from vllm_prm.recipes.binding import BoundRecipe, bind
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig, VllmConfig
+    from vllm.config import ModelConfig
 
 OVERRIDE = "prm"  # the key in hf_overrides that carries the recipe
 TASKS = ("embed", "token_classify")
@@ -43,6 +45,14 @@ class StepSettings:
     offset: int = 0
     head: str = "lm_head"
     activation: str = "softmax"
+
+    def keep(self, scoring_ids: Sequence[int] | None) -> bool:
+        """Whether an engine that keeps scores has those of a request with these scoring tokens (None: the engine's).
+
+        It keeps the logits of its own tokens, and of no others. The front end asks this to let a request read the
+        prefix cache, the pooler to find its scores; if they disagreed, steps would be missing.
+        """
+        return scoring_ids is None or tuple(scoring_ids) == self.scoring_ids
 
 
 def recipe_of(model_config: ModelConfig) -> Recipe | None:
@@ -83,7 +93,47 @@ def keeps_scores(model_config: ModelConfig) -> bool:
     return not (model_config.is_hybrid or model_config.is_attention_free or model_config.is_encoder_decoder)
 
 
-def flag_settings(model_config: ModelConfig) -> StepSettings:
+def bound_recipe_of(model_config: ModelConfig) -> BoundRecipe | None:
+    """The engine's recipe, resolved against the served tokenizer; None if it has none.
+
+    Raises RecipeError if they do not fit, or the engine has no tokenizer (--skip-tokenizer-init).
+    """
+    recipe = recipe_of(model_config)
+    if recipe is None:
+        return None
+    if model_config.skip_tokenizer_init:
+        raise RecipeError(
+            f"recipe {recipe.name!r} names its tokens as vocabulary pieces, which need a tokenizer; drop "
+            "--skip-tokenizer-init, or give ids by --pooler-config instead of a recipe"
+        )
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    return bind(recipe, cached_tokenizer_from_config(model_config))
+
+
+def settings_of(model_config: ModelConfig) -> StepSettings:
+    """What a PRM engine reads, by its recipe or by its pooler config. Raises RecipeError if that cannot be read."""
+    bound = bound_recipe_of(model_config)
+    return _flag_settings(model_config) if bound is None else recipe_settings(bound, model_config)
+
+
+def recipe_settings(bound: BoundRecipe, model_config: ModelConfig) -> StepSettings:
+    """Raises RecipeError if the model's head has no row for a token of the recipe."""
+    recipe = bound.recipe
+    try:
+        for tag in bound.step_tags:
+            for token_id in tag:
+                check_ids(model_config, token_id, None)
+        if recipe.head == "lm_head":
+            check_ids(model_config, None, bound.scoring_ids)
+    except RequestError as error:
+        raise RecipeError(f"recipe {recipe.name!r} does not fit the model: {error}") from error
+    return StepSettings(
+        bound.step_tags, bound.scoring_ids, recipe.weights, recipe.offset, recipe.head, recipe.activation
+    )
+
+
+def _flag_settings(model_config: ModelConfig) -> StepSettings:
     """Settings from vLLM's own pooler-config. Raises RecipeError if it does not say what to read."""
     pooler = model_config.pooler_config
     missing = [name for name in ("step_tag_id", "returned_token_ids") if not getattr(pooler, name)]
@@ -104,7 +154,7 @@ def flag_settings(model_config: ModelConfig) -> StepSettings:
 
 
 def check_ids(model_config: ModelConfig, step_tag_id: Any, scoring_ids: Any) -> None:
-    """Raise RequestError unless every given id is a row of the model's head. None is not checked."""
+    """Raise RequestError unless every id is a row of the model's head. None is not checked."""
     size = model_config.get_vocab_size()
     if scoring_ids is not None and not scoring_ids:
         raise RequestError(
@@ -112,65 +162,13 @@ def check_ids(model_config: ModelConfig, step_tag_id: Any, scoring_ids: Any) -> 
             "or leave it out to use the server's"
         )
     for name, ids in (("step_tag_id", [step_tag_id]), ("returned_token_ids", scoring_ids or [])):
-        for id_ in ids:
-            if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, int) or not 0 <= id_ < size):
+        for token_id in ids:
+            if token_id is not None and (
+                isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < size
+            ):
                 raise RequestError(
-                    f"{name} contains {id_!r}, which is not a token of this model; expected an id from 0 to {size - 1}"
+                    f"{name} contains {token_id!r}, which is not a token of this model; expected an id from 0 to "
+                    f"{size - 1}"
                 )
     if scoring_ids is not None and len(set(scoring_ids)) != len(scoring_ids):
         raise RequestError(f"returned_token_ids {list(scoring_ids)} names a token twice; give each once")
-
-
-def refuse_what_cannot_work(vllm_config: VllmConfig, model_cls: type) -> None:
-    """Raise UnsupportedError for models and engine settings under which a score would be wrong or missing."""
-    model_config = vllm_config.model_config
-    reasons = []
-    if model_config.is_encoder_decoder:
-        reasons.append("an encoder-decoder model reads the prompt in its encoder, where no step has a next token")
-    if model_config.is_diffusion:
-        reasons.append("a diffusion model fills in many tokens at once, so a step tag has no next token to score")
-    if getattr(model_cls, "supports_realtime", False):
-        reasons.append("a realtime model takes audio and text in step with each other, not a finished prompt")
-    elif getattr(model_cls, "supports_transcription_only", False):
-        reasons.append("a model that only transcribes audio does not read reasoning steps")
-    if vllm_config.parallel_config.prefill_context_parallel_size > 1:
-        reasons.append(
-            "prefill context parallelism leaves each rank with a part of the prompt's hidden states; "
-            "drop --prefill-context-parallel-size"
-        )
-    if any("lm_head" in name for name in getattr(vllm_config.lora_config, "target_modules", None) or ()):
-        reasons.append("LoRA on the output head is not applied to scores; take lm_head out of --lora-target-modules")
-    if vllm_config.kv_transfer_config is not None:
-        reasons.append(
-            "a KV connector (--kv-transfer-config) hands over prompt tokens that this engine never computes, "
-            "so the steps among them would have no score; drop that flag"
-        )
-    if model_config.enable_prompt_embeds:
-        reasons.append(
-            "prompt embeddings (--enable-prompt-embeds) have no token ids, so their step tags cannot be found; "
-            "drop that flag and send text or token ids"
-        )
-    if getattr(vllm_config.cache_config, "kv_sharing_fast_prefill", False):
-        reasons.append(
-            "--kv-sharing-fast-prefill computes full hidden states for the last prompt token only; drop that flag"
-        )
-    if model_config.attn_type == "encoder_only":
-        reasons += _two_way_reasons(vllm_config)
-    if reasons:
-        raise UnsupportedError("this engine cannot serve a process reward model: " + "; ".join(reasons))
-
-
-def _two_way_reasons(vllm_config: VllmConfig) -> list[str]:
-    """vLLM starts such a model with neither, but lets both be turned on (and --task does, for a STEP pooler config)."""
-    reasons = []
-    if vllm_config.cache_config.enable_prefix_caching:
-        reasons.append(
-            "in this model a token attends to those after it, so what is cached of a prefix does not hold for a "
-            "longer prompt; add --no-enable-prefix-caching"
-        )
-    if vllm_config.scheduler_config.enable_chunked_prefill:
-        reasons.append(
-            "in this model a token attends to those after it, so vLLM never ends a prompt that is computed in pieces; "
-            "add --no-enable-chunked-prefill"
-        )
-    return reasons

@@ -1,10 +1,16 @@
-"""From a question and its steps to token ids and the positions to read, and back to one row of logits per step.
+"""From a question and its steps to token ids and the positions to read, and back to step scores. Runs no model.
 
-`plan` asks for what it needs and never runs a model, `chats` writes the conversations, `locate` finds and verifies the
-tags among the tokens, `tokens` knows the tokenizer, `texts` checks and splits what users send.
+scoring.py  Scoring, the life of one solution: read this first
+rounds.py   how often the model is asked, and what depends on its answers
+layouts.py  one builder for each kind of prompt: texts -> a draft
+chats.py    conversations through the tokenizer's chat template
+texts.py    questions and steps as texts: cut, stripped, put into templates
+drafts.py   a draft -> token ids and positions
+tags.py     the tags among the tokens, found and verified
 """
 
-from vllm_prm.prompts.plan import Prompt, score_plan
+from vllm_prm.prompts.drafts import Prompt
+from vllm_prm.prompts.scoring import Scoring
 from vllm_prm.prompts.texts import split_steps
 
-__all__ = ["Prompt", "score_plan", "split_steps"]
+__all__ = ["Prompt", "Scoring", "split_steps"]

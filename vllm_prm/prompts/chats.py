@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from vllm_prm.errors import RecipeError
-from vllm_prm.prompts.tokens import Reading
+from vllm_prm.recipes.binding import BoundRecipe
 
 Message = Mapping[str, str]
 
@@ -15,46 +14,52 @@ def turn(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def opening(reading: Reading) -> list[Message]:
-    return [] if reading.form.system is None else [turn("system", reading.form.system)]
+def render(recipe: BoundRecipe, messages: Sequence[Message], begin_answer: bool = False) -> str:
+    """The conversation as text, with its own special tokens (encode it without adding any).
 
-
-def render(reading: Reading, tokenizer: Any, messages: Sequence[Message], generate: bool = False) -> str:
-    """The conversation as text, with its own special tokens (encode it without adding any). Raises RecipeError."""
+    begin_answer: open the assistant's next turn. Raises RecipeError if the template cannot write it.
+    """
+    template = recipe.tokenizer.apply_chat_template
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
+        text: str = template(list(messages), tokenize=False, add_generation_prompt=begin_answer)
     except Exception as error:  # noqa: BLE001 - a template raises whatever its author chose
         raise RecipeError(
-            f"recipe {reading.recipe.name!r} writes a chat, but this tokenizer's chat template cannot "
+            f"recipe {recipe.recipe.name!r} writes a chat, but this tokenizer's chat template cannot "
             f"({type(error).__name__}: {error}). Serve the tokenizer that came with the model, its chat template "
             "included, or give the recipe a prompt section of kind 'raw'"
         ) from error
+    return text
 
 
-def places(
-    reading: Reading, text: str, messages: Sequence[Message], marks: Iterable[tuple[int, Sequence[int]]]
-) -> list[int]:
-    """Indices into `text`, the rendered messages, of ends inside turns: (index of the message, ends in its content).
+def ends_in_text(
+    recipe: BoundRecipe, text: str, messages: Sequence[Message], ends: Mapping[int, Sequence[int]]
+) -> tuple[int, ...]:
+    """Indices into `text`, the rendered messages, of indices into turns.
 
-    Templates may trim a turn. Raises RecipeError if one is not there, or a mark was trimmed off it.
+    ends: by index of the message, ascending indices into its content. Templates may trim a turn. Raises RecipeError if
+    a turn is not in the text, or one of its ends was trimmed off.
     """
-    wanted = dict(marks)
-    found, cursor = [], 0
+    text_ends, cursor = [], 0
     for index, message in enumerate(messages):
         content = message["content"]
-        kept = content.strip()
-        trimmed = len(content) - len(content.lstrip())
-        start = text.find(kept, cursor)
-        length = len(kept)
-        if start >= 0 and text.startswith(content, start - trimmed) and start >= trimmed:
-            start, trimmed, length = start - trimmed, 0, len(content)
-        for end in wanted.get(index, ()):
+        start, trimmed, length = _placed(text, content, cursor)
+        for end in ends.get(index, ()):
             if start < 0 or end - trimmed > length:
                 raise RecipeError(
-                    f"recipe {reading.recipe.name!r}: this tokenizer's chat template changes the turn {content!r:.80}, "
+                    f"recipe {recipe.recipe.name!r}: this tokenizer's chat template changes the turn {content!r:.80}, "
                     "so the tags in it cannot be found; serve the chat template that came with the model"
                 )
-            found.append(start + end - trimmed)
+            text_ends.append(start + end - trimmed)
         if start >= 0:
             cursor = start + length
-    return found
+    return tuple(text_ends)
+
+
+def _placed(text: str, content: str, cursor: int) -> tuple[int, int, int]:
+    """Where a turn stands in the text from `cursor` on (-1: nowhere), characters trimmed off its front, its length."""
+    core = content.strip()
+    trimmed = len(content) - len(content.lstrip())
+    start = text.find(core, cursor)
+    if start >= trimmed and text.startswith(content, start - trimmed):  # the template trims nothing
+        return start - trimmed, 0, len(content)
+    return start, trimmed, len(core)

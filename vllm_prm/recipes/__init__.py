@@ -1,22 +1,28 @@
 """Recipes: what makes a checkpoint a process reward model.
 
-`types` says what a recipe is, `prompt` how its prompts are written, `builtin` holds the known ones with their sources,
-`loading` finds and reads them.
-Nothing here knows torch, vLLM or a tokenizer; `engine.vocabulary` resolves pieces against the served one.
+types.py    what a recipe is, and what is refused      prompt.py   how its prompts are written
+builtin/    the known ones, with their sources         loading.py  from names, files and JSON
+binding.py  a recipe against one tokenizer             pieces.py   how vocabularies spell tokens
+
+Nothing here knows torch or vLLM.
 """
 
-from vllm_prm.recipes.loading import RECIPE_FILE, find_recipe, load_recipe, recipe_names
+from vllm_prm.recipes.binding import BoundRecipe, bind
+from vllm_prm.recipes.loading import RECIPE_FILE, find_recipe, load_recipe, recipe_for, recipe_names
 from vllm_prm.recipes.prompt import PromptFormat
 from vllm_prm.recipes.types import Probe, Recipe, ScoringToken, StepTag
 
 __all__ = [
     "RECIPE_FILE",
+    "BoundRecipe",
     "Probe",
     "PromptFormat",
     "Recipe",
     "ScoringToken",
     "StepTag",
+    "bind",
     "find_recipe",
     "load_recipe",
+    "recipe_for",
     "recipe_names",
 ]

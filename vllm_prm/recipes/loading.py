@@ -61,6 +61,20 @@ def find_recipe(model: str) -> Recipe | None:
     return None
 
 
+def recipe_for(model: str, spec: str | None, how_to_name: str) -> Recipe:
+    """The recipe that `spec` names; None: the one the model brings or is known by.
+
+    how_to_name: how the caller's user names one, for the message. Raises RecipeError if there is none.
+    """
+    recipe = load_recipe(spec) if spec else find_recipe(model)
+    if recipe is None:
+        raise RecipeError(
+            f"no recipe is known for {model!r}: name one, {how_to_name}, of {', '.join(recipe_names())}; or give a "
+            "JSON file, or put a prm.json into the model's folder"
+        )
+    return recipe
+
+
 def _parse(text: str, what: str) -> dict[str, Any]:
     try:
         raw = json.loads(text)

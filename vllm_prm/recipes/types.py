@@ -24,8 +24,9 @@ them ends a step.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -37,6 +38,8 @@ from vllm_prm.recipes.prompt import PromptFormat
 _STRICT = ConfigDict(extra="forbid")  # a misspelt field is a mistake, not an option
 _Id = Annotated[int, Field(strict=True, ge=0)]
 _Text = Annotated[str, Field(strict=True)]
+
+_PLAIN = PromptFormat()  # of a recipe without a prompt section
 
 Aggregation = Literal["min", "product", "mean", "last", "sum_log"]
 
@@ -138,29 +141,71 @@ class Recipe:
     models: tuple[_Text, ...] = ()
 
     def __post_init__(self) -> None:
-        tokens = self.scoring_tokens
-        unset = [f"the {t.label!r} token" for t in tokens if not t.piece and t.id is None]
+        if fault := next(chain(self._unset(), self._token_faults(), self._score_faults()), None):
+            raise RecipeError(f"recipe {self.name!r} {fault}")
+
+    def _unset(self) -> Iterator[str]:
+        unset = [f"the {token.label!r} token" for token in self.scoring_tokens if not token.piece and token.id is None]
         if any(tag.id is None and (not tag.pieces or not all(tag.pieces)) for tag in self.step_tag):
             unset.insert(0, "the step tag")
         if unset:
-            raise RecipeError(
-                f"recipe {self.name!r} leaves {', '.join(unset)} to you; name each as a vocabulary piece, "
-                f"for example {_example(self.name, [t.label for t in tokens])}"
+            yield (
+                f"leaves {', '.join(unset)} to you; name each as a vocabulary piece, for example "
+                f"{_example(self.name, self.labels)}"
             )
+
+    def _token_faults(self) -> Iterator[str]:
         for tag in self.step_tag:
             if len(tag.pieces) != len(tag.ids):
-                raise RecipeError(
-                    f"recipe {self.name!r} has a step tag of {len(tag.pieces)} pieces and {len(tag.ids)} ids, "
-                    f"{tag.piece!r} and {tag.id!r}; give one id for each piece, or leave the ids out"
+                yield (
+                    f"has a step tag of {len(tag.pieces)} pieces and {len(tag.ids)} ids, {tag.piece!r} and {tag.id!r}; "
+                    "give one id for each piece, or leave the ids out"
                 )
-        named = [t.piece if t.piece else t.id for t in tokens]
-        if len(set(named)) != len(named):
-            raise RecipeError(f"recipe {self.name!r} names a piece twice among its scoring tokens: {named}")
-        if not any(token.weight > 0 for token in tokens):
-            raise RecipeError(
-                f"recipe {self.name!r} has weight 0 for every scoring token, so every step would score 0; "
-                "give the token that means a good step weight 1"
+        names = [token.piece or token.id for token in self.scoring_tokens]
+        if len(set(names)) != len(names):
+            yield f"names a piece twice among its scoring tokens: {names}"
+        if self.head != "lm_head" and (with_piece := [token for token in self.scoring_tokens if token.piece]):
+            yield (
+                f"reads a head of the model's own ({self.head!r}), whose columns have numbers and no pieces, but its "
+                f"{with_piece[0].label!r} token has the piece {with_piece[0].piece!r}; give the column's number as id"
             )
+        if self.head == "value" and [token.id for token in self.scoring_tokens] != [0]:
+            ids = [token.id for token in self.scoring_tokens]
+            yield f"reads a value head, which has the one column 0, but its scoring tokens have the ids {ids}"
+
+    def _score_faults(self) -> Iterator[str]:
+        """What would give every step the same score, scores beyond 1, or a wrong step a high one."""
+        if not any(self.weights):
+            yield (
+                "has weight 0 for every scoring token, so every step would score 0; give the token that means a good "
+                "step weight 1"
+            )
+        if self.activation == "softmax" and len(set(self.weights)) == 1:
+            yield (
+                f"takes the softmax over scoring tokens that all have weight {self.weights[0]:g}, so every step would "
+                "score the same; give a second token with another weight, or the activation 'sigmoid'"
+            )
+        if self.activation == "sigmoid" and sum(self.weights) > 1:
+            yield (
+                f"adds up sigmoids with the weights {list(self.weights)}, so a step could score more than 1; "
+                "give weights that sum to 1 at most"
+            )
+        kind = self.prompt_format.kind
+        if kind in ("judge", "dialogue") and self.head != "lm_head":
+            yield (
+                f"has a prompt of kind {kind!r}, which writes the likelier scoring token back into the prompt, but "
+                f"reads the head {self.head!r}, whose columns are no tokens; such a prompt needs the head 'lm_head'"
+            )
+        if kind in ("judge", "dialogue") and self.activation != "softmax":
+            yield (
+                f"has a prompt of kind {kind!r}, where the scoring tokens compete for one answer, but the activation "
+                f"{self.activation!r}, by which a step judged wrong may score high; such a prompt needs 'softmax'"
+            )
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """`prompt`, or the format of a recipe that has none."""
+        return self.prompt or _PLAIN
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -170,14 +215,18 @@ class Recipe:
     def labels(self) -> tuple[str, ...]:
         return tuple(token.label for token in self.scoring_tokens)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: a mapping that `load_recipe` reads back to an equal recipe."""
+        fields = asdict(self)
+        fields["scoring_tokens"] = {token.pop("label"): token for token in fields["scoring_tokens"]}
+        return fields
+
     def to_json(self) -> str:
-        """One line of JSON that `load_recipe` reads back to an equal recipe."""
-        raw = asdict(self)
-        raw["scoring_tokens"] = {token.pop("label"): token for token in raw["scoring_tokens"]}
-        return json.dumps(raw, ensure_ascii=False)
+        """`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
 
-def _example(name: str, labels: list[str]) -> str:
+def _example(name: str, labels: Sequence[str]) -> str:
     tokens = {label: f"▁{label}" for label in labels}
     raw = {"base": name, "step_tag": "▁ки", "scoring_tokens": tokens}
     return f"--prm '{json.dumps(raw, ensure_ascii=False)}'"

@@ -33,7 +33,7 @@ from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_jso
 from vllm.entrypoints.serve.utils.request_logger import RequestLogger
 from vllm.exceptions import VLLMNotFoundError
 
-from vllm_prm.engine.serve.bodies import rewards, scores
+from vllm_prm.engine.serve.bodies import reward_response, score_response
 from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.engine.settings import is_prm, recipe_of
 from vllm_prm.recipes.types import Aggregation
@@ -78,11 +78,11 @@ class _Route(APIRoute):
     """A route that tells a malformed body in sentences, not as a Python list of faults."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
+        handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
             try:
-                return await answer(request)
+                return await handle(request)
             except RequestValidationError as error:
                 message, param = explain(error.errors())
                 return _refusal(create_error_response(message, param=param))
@@ -113,10 +113,10 @@ async def score(
     caller = await serving.caller(request.model, request.priority, raw_request)
     if isinstance(caller, ErrorResponse):
         return _refusal(caller)
-    answer = await scores(serving, request, caller)
-    if isinstance(answer, ScoreResponse):
-        return JSONResponse(answer.model_dump(exclude_unset=True))
-    return JSONResponse({"error": answer.model_dump()}, status_code=answer.code)
+    response = await score_response(serving, request, caller)
+    if isinstance(response, ScoreResponse):
+        return JSONResponse(response.model_dump(exclude_unset=True))
+    return JSONResponse({"error": response.model_dump()}, status_code=response.code)
 
 
 @router.get(
@@ -160,7 +160,8 @@ async def get_reward(
     caller = await serving.caller(None, 0, raw_request)
     if isinstance(caller, ErrorResponse):
         return _refusal(caller)
-    return JSONResponse((await rewards(serving, request, caller, aggregate, on_error)).model_dump())
+    response = await reward_response(serving, request, caller, aggregate, on_error)
+    return JSONResponse(response.model_dump())
 
 
 def _refusal(error: ErrorResponse) -> Response:
@@ -168,10 +169,10 @@ def _refusal(error: ErrorResponse) -> Response:
 
 
 def _serving(raw_request: Request) -> PRMServing:
-    found = getattr(raw_request.app.state, "prm_serving", None)
-    if isinstance(found, PRMServing):
-        return found
-    raise VLLMNotFoundError(found or "This server has no engine, so it scores nothing.")
+    serving_or_reason = getattr(raw_request.app.state, "prm_serving", None)
+    if isinstance(serving_or_reason, PRMServing):
+        return serving_or_reason
+    raise VLLMNotFoundError(serving_or_reason or "This server has no engine, so it scores nothing.")
 
 
 class RewardKey(AuthenticationMiddleware):
@@ -218,17 +219,17 @@ class PRMEndpoints:
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         if engine_client is None:
             return
-        config = engine_client.model_config
-        found = recipe_of(config) if is_prm(config) else None
-        if found is None:
-            state.prm_serving = _why_not(config)
+        model_config = engine_client.model_config
+        recipe = recipe_of(model_config) if is_prm(model_config) else None
+        if recipe is None:
+            state.prm_serving = _why_not(model_config)
             return
         logger = RequestLogger(max_log_len=args.max_log_len) if args.enable_log_requests else None
-        state.prm_serving = PRMServing(engine_client, state.openai_serving_models, found, logger)
+        state.prm_serving = PRMServing(engine_client, state.openai_serving_models, recipe, logger)
 
 
-def _why_not(config: Any) -> str:
-    if is_prm(config):
+def _why_not(model_config: Any) -> str:
+    if is_prm(model_config):
         return (
             "This server scores steps by its --pooler-config, which does not say how a question and steps become a "
             "prompt. Send whole prompts to /v1/embeddings, or start the server with a recipe: --prm RECIPE."

@@ -9,11 +9,10 @@ full queue) fails the whole request, with vLLM's status.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from vllm.entrypoints.serve import create_error_response
@@ -23,11 +22,12 @@ from vllm.inputs.engine import tokens_input
 from vllm.pooling_params import PoolingParams
 from vllm.utils.async_utils import make_async
 
-from vllm_prm.engine.positions import KEY
-from vllm_prm.engine.vocabulary import recipe_settings
-from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
-from vllm_prm.prompts import Prompt, score_plan
-from vllm_prm.scores import StepScores
+from vllm_prm.engine.positions import positions_request
+from vllm_prm.engine.settings import recipe_settings
+from vllm_prm.errors import PRMError, RequestError, ScorerError
+from vllm_prm.prompts import Scoring
+from vllm_prm.recipes import bind
+from vllm_prm.scores import StepScores, logits_matrix
 from vllm_prm.wire import ErrorInfo, RecipeResponse
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
     from vllm.outputs import PoolingRequestOutput
 
-    from vllm_prm.recipes import Recipe
+    from vllm_prm.recipes import BoundRecipe, Recipe
 
 # What one solution can be wrong in: ours, vLLM's, and vLLM's that are still plain (its handlers answer those with 400).
 SOLUTION_ERRORS = (PRMError, VLLMClientError, ValueError)
 
-_Plan = Generator[list[Prompt], list[np.ndarray], np.ndarray]
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -72,88 +72,97 @@ class PRMServing(BaseServing):
         super().__init__(models=models, model_config=engine_client.model_config, request_logger=request_logger)
         self.engine = engine_client
         self.recipe = recipe
-        renderer = engine_client.renderer
-        self._advanced = make_async(_advance, executor=renderer._executor)
-        self._encoded = make_async(lambda text: list(self.tokenizer.encode(text)), executor=renderer._executor)
-        self._resolved = make_async(self._resolve, executor=renderer._executor)
+        # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
+        self._executor = engine_client.renderer._executor
         self._described: RecipeResponse | None = None
 
     @property
     def tokenizer(self) -> Any:
         return self.engine.renderer.get_tokenizer()
 
-    async def caller(self, model: str | None, priority: int, raw: Request) -> Caller | ErrorResponse:
+    def bound_recipe(self) -> BoundRecipe:
+        """The recipe against the served tokenizer. The first call takes a tenth of a second: not on the event loop."""
+        return bind(self.recipe, self.tokenizer)
+
+    async def caller(self, model: str | None, priority: int, http_request: Request) -> Caller | ErrorResponse:
         """Who asks, and for which model; vLLM's 404 if that is not served."""
-        asked = _Asked(model)
-        if refused := await self._check_model(asked):
-            return refused
-        lora = self._maybe_get_adapters(asked)
+        request = _ModelRequest(model)
+        if refusal := await self._check_model(request):
+            return refusal
+        lora = self._maybe_get_adapters(request)
         return Caller(
-            request_id=f"prm-{self._base_request_id(raw)}",
+            request_id=f"prm-{self._base_request_id(http_request)}",
             model=self.models.model_name(lora),
             lora=lora,
             priority=priority,
-            trace_headers=await self._get_trace_headers(raw.headers),
+            trace_headers=await self._get_trace_headers(http_request.headers),
         )
 
     async def score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
         """Score one solution. name: unique within the request. Raises one of SOLUTION_ERRORS if it cannot be."""
-        plan = score_plan(question, steps, self.recipe, self.tokenizer, self.model_config.max_model_len)
-        logits: list[np.ndarray] | None = None
-        tokens = cached = rounds = 0
-        while True:
-            prompts, result = await self._advanced(plan, logits)
-            if result is not None:
-                return StepScores.from_logits(result, self.recipe, tokens, cached)
+        scoring = await self._off_the_loop(self._scoring)(question, steps)
+        rounds = 0
+        while scoring.prompts:
             outputs = await concurrently(
                 self._encode(list(prompt.token_ids), list(prompt.positions), caller, f"{name}-{rounds}-{i}")
-                for i, prompt in enumerate(prompts)
+                for i, prompt in enumerate(scoring.prompts)
             )
             rounds += 1
-            tokens += sum(len(prompt.token_ids) for prompt in prompts)
-            cached += sum(output.num_cached_tokens or 0 for output in outputs)
-            logits = [self._rows(output, len(p.positions)) for output, p in zip(outputs, prompts, strict=True)]
+            num_cached = sum(output.num_cached_tokens or 0 for output in outputs)
+            await self._off_the_loop(scoring.take)([_logits(output) for output in outputs], num_cached)
+        return scoring.result()
 
     async def score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         """Score a text as it stands, at the step tags in it. Raises one of SOLUTION_ERRORS if it cannot be."""
-        ids = await self._encoded(text)
-        output = await self._encode(ids, None, caller, name)
-        rows = self._rows(output, None)
-        if not len(rows):
+        token_ids = await self._off_the_loop(self._text_ids)(text)
+        output = await self._encode(token_ids, None, caller, name)
+        logits = logits_matrix(_logits(output), len(self.recipe.scoring_tokens))
+        if not len(logits):
             tags = " or ".join("".join(piece or "?" for piece in tag.pieces) for tag in self.recipe.step_tag)
             raise RequestError(f"no step tag ({tags}) in {text[:60]!r}; each step ends with one")
-        return StepScores.from_logits(rows, self.recipe, len(ids), output.num_cached_tokens or 0)
+        return StepScores.from_logits(logits, self.recipe, len(token_ids), output.num_cached_tokens or 0)
 
     async def describe(self) -> RecipeResponse:
         """The served recipe, with its pieces as ids of the served vocabulary."""
         if self._described is None:
-            self._described = await self._resolved()
+            self._described = await self._off_the_loop(self._recipe_response)()
         return self._described
 
-    def _resolve(self) -> RecipeResponse:
-        found = recipe_settings(self.recipe, self.tokenizer, self.model_config)
+    def _recipe_response(self) -> RecipeResponse:
+        settings = recipe_settings(self.bound_recipe(), self.model_config)
         return RecipeResponse(
             model=self.models.model_name(),
             max_model_len=self.model_config.max_model_len,
             labels=list(self.recipe.labels),
-            scoring_token_ids=list(found.scoring_ids),
+            scoring_token_ids=list(settings.scoring_ids),
             weights=list(self.recipe.weights),
-            step_tag_ids=[list(tag) for tag in found.step_tags],
+            step_tag_ids=[list(tag) for tag in settings.step_tags],
             aggregation=self.recipe.aggregation,
-            recipe=json.loads(self.recipe.to_json()),
+            recipe=self.recipe.to_dict(),
         )
 
+    def _off_the_loop(self, function: Callable[_P, _T]) -> Callable[_P, Awaitable[_T]]:
+        """The function in a thread of vLLM's pool."""
+        awaitable: Callable[_P, Awaitable[_T]] = make_async(function, executor=self._executor)
+        return awaitable
+
+    def _scoring(self, question: str, steps: Sequence[str]) -> Scoring:
+        return Scoring(question, steps, self.bound_recipe(), self.model_config.max_model_len)
+
+    def _text_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text))
+
     async def _encode(
-        self, ids: list[int], positions: list[int] | None, caller: Caller, name: str
+        self, token_ids: list[int], positions: list[int] | None, caller: Caller, name: str
     ) -> PoolingRequestOutput:
         params = PoolingParams(task="embed", use_activation=False)
         if positions is not None:
-            params.extra_kwargs = {KEY: {"positions": positions}}
+            params.extra_kwargs = positions_request(positions)
         # As vLLM's handlers do: inside encode, what verify raises would become a 500.
         params.verify(self.model_config)
-        prompt, request_id = tokens_input(ids), f"{caller.request_id}-{name}"
+        prompt, request_id = tokens_input(token_ids), f"{caller.request_id}-{name}"
         self._log_inputs(request_id, prompt, params=params, lora_request=caller.lora)
-        answers = self.engine.encode(
+        outputs = self.engine.encode(
             prompt,
             params,
             request_id,
@@ -161,26 +170,15 @@ class PRMServing(BaseServing):
             trace_headers=caller.trace_headers,
             priority=caller.priority,
         )
-        async for output in answers:  # yields once
+        async for output in outputs:  # yields once
             if output.error is None:
                 return output
             kind = RetryableRequestError if output.error.retryable else GenerationError
             raise kind(output.error.message)
         raise GenerationError("the engine ended the request without an answer")
 
-    def _rows(self, output: PoolingRequestOutput, positions: int | None) -> np.ndarray:
-        """float32 logits [positions, scoring tokens]."""
-        flat = output.outputs.data.float().cpu().numpy().ravel()
-        width = len(self.recipe.scoring_tokens)
-        rows = len(flat) // width if positions is None else positions
-        if len(flat) != rows * width:
-            raise EngineError(
-                f"the engine gave {len(flat)} logits; expected {rows} rows of {width}. Please report this"
-            )
-        return flat.reshape(rows, width)
 
-
-class _Asked:
+class _ModelRequest:
     """What BaseServing wants to know of a request."""
 
     def __init__(self, model: str | None) -> None:
@@ -190,33 +188,25 @@ class _Asked:
         return f'{{"model": {self.model!r}}}'
 
 
-def is_servers_fault(error: Exception) -> bool:
-    """True for a recipe that does not fit the tokenizer, logits that are not finite: nothing a request can mend."""
-    return isinstance(error, ScorerError)
-
-
 def error_info(error: Exception, param: str | None = None) -> ErrorInfo:
-    """An error as vLLM would answer it: message, type and HTTP status."""
-    if is_servers_fault(error):
-        told = create_error_response(str(error), "InternalServerError", HTTPStatus.INTERNAL_SERVER_ERROR).error
+    """An error as vLLM answers it: message, type and HTTP status."""
+    if isinstance(error, ScorerError):  # a recipe that does not fit the tokenizer, logits that are not finite
+        response = create_error_response(str(error), "InternalServerError", HTTPStatus.INTERNAL_SERVER_ERROR)
     else:
-        told = create_error_response(error).error
-    return ErrorInfo(message=told.message, type=told.type, param=told.param or param, code=int(told.code))
+        response = create_error_response(error)
+    info = response.error
+    return ErrorInfo(message=info.message, type=info.type, param=info.param or param, code=int(info.code))
+
+
+def _logits(output: PoolingRequestOutput) -> np.ndarray:
+    return np.asarray(output.outputs.data.float().cpu().numpy())
 
 
 async def concurrently(tasks: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Results of coroutines run at once, in order. The first to raise cancels the others, and so their requests."""
     try:
         async with asyncio.TaskGroup() as group:
-            started = [group.create_task(task) for task in tasks]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in started]
-
-
-def _advance(plan: _Plan, logits: list[np.ndarray] | None) -> tuple[list[Prompt], np.ndarray | None]:
-    """The prompts a plan asks for next, or its result. (StopIteration cannot cross a thread pool's future.)"""
-    try:
-        return (next(plan) if logits is None else plan.send(logits)), None
-    except StopIteration as done:
-        return [], done.value
+            running = [group.create_task(task) for task in tasks]
+    except BaseExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+    return [task.result() for task in running]

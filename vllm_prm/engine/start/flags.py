@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vllm_prm.engine.start.options import engine_options
-from vllm_prm.errors import RecipeError
+from vllm_prm.errors import RecipeError, UnsupportedError
 from vllm_prm.recipes import find_recipe, load_recipe, recipe_names
 
 
@@ -43,7 +43,7 @@ def add_cli_args(original: Callable[..., Any], parser: Any, *args: Any, **kwargs
         parsed, rest = parse(args, namespace)
         try:
             _apply(parsed)
-        except RecipeError as error:
+        except (RecipeError, UnsupportedError) as error:
             parser.error(str(error))
         return parsed, rest
 
@@ -52,39 +52,56 @@ def add_cli_args(original: Callable[..., Any], parser: Any, *args: Any, **kwargs
 
 
 def _apply(args: argparse.Namespace) -> None:
-    """Turn --task and --prm into vLLM's own options. Raises RecipeError."""
+    """Turn --task and --prm into vLLM's own options. Raises UnsupportedError for options that contradict them."""
     if getattr(args, "task", None) is None and getattr(args, "prm", None) is None:
         return
-    flag = "--prm" if args.prm is not None else f"--task {args.task}"
-    for name, ours in (("runner", "pooling"), ("convert", "embed")):
-        given = getattr(args, name, "auto")
-        if given not in ("auto", ours):
-            raise RecipeError(f"{flag} means --{name} {ours}, but --{name} {given} is given; drop one of the two")
-        setattr(args, name, ours)
-    by_flags = getattr(args.pooler_config, "tok_pooling_type", None) == "STEP"
-    if by_flags and args.prm is not None:
-        raise RecipeError(
+    _convert_to_pooling(args)
+    has_step_pooler = getattr(args.pooler_config, "tok_pooling_type", None) == "STEP"
+    if has_step_pooler and args.prm is not None:
+        raise UnsupportedError(
             "--prm and a STEP --pooler-config both say what to score; keep --prm, or keep the pooler config"
         )
-    if by_flags:
-        # vLLM turns both off for STEP pooling, because its own STEP pooler loses the steps of cached or earlier
-        # tokens. Ours keeps them (score_cache.py), so they are on as for a recipe, unless the line says otherwise.
-        for name in ("enable_prefix_caching", "enable_chunked_prefill"):
-            if getattr(args, name, None) is None:
-                setattr(args, name, True)
+    if has_step_pooler:
+        _turn_caching_on(args)
         return
     model = getattr(args, "model_tag", None) or args.model
     recipe = load_recipe(args.prm) if args.prm is not None else find_recipe(model)
     if recipe is None:
-        from vllm.logger import init_logger
-
-        init_logger(f"vllm.{__name__}").warning(
-            "No PRM recipe is known for %s, so it is served as a plain embedding model. If it is a PRM, name its "
-            "recipe: --prm NAME (%s), --prm FILE.json, or a prm.json in its folder.",
-            os.path.basename(model.rstrip("/")) or model,
-            ", ".join(recipe_names()),
-        )
+        _warn_that_no_recipe_is_known(model)
         return
-    given = {name: getattr(args, name, None) for name in ("hf_overrides", "pooler_config")}
-    for name, value in engine_options(recipe, given).items():
+    users_options = {name: getattr(args, name, None) for name in ("hf_overrides", "pooler_config")}
+    for name, value in engine_options(recipe, users_options).items():
         setattr(args, name, value)
+
+
+def _convert_to_pooling(args: argparse.Namespace) -> None:
+    flag = "--prm" if args.prm is not None else f"--task {args.task}"
+    for name, needed in (("runner", "pooling"), ("convert", "embed")):
+        value = getattr(args, name, "auto")
+        if value not in ("auto", needed):
+            raise UnsupportedError(
+                f"{flag} means --{name} {needed}, but --{name} {value} is given; drop one of the two"
+            )
+        setattr(args, name, needed)
+
+
+def _turn_caching_on(args: argparse.Namespace) -> None:
+    """As for a recipe, unless the line says otherwise.
+
+    vLLM turns prefix caching and chunked prefill off for STEP pooling, because its own STEP pooler loses the steps of
+    cached or earlier tokens. Ours keeps them (worker/score_cache.py).
+    """
+    for name in ("enable_prefix_caching", "enable_chunked_prefill"):
+        if getattr(args, name, None) is None:
+            setattr(args, name, True)
+
+
+def _warn_that_no_recipe_is_known(model: str) -> None:
+    from vllm.logger import init_logger
+
+    init_logger(f"vllm.{__name__}").warning(
+        "No PRM recipe is known for %s, so it is served as a plain embedding model. If it is a PRM, name its "
+        "recipe: --prm NAME (%s), --prm FILE.json, or a prm.json in its folder.",
+        os.path.basename(model.rstrip("/")) or model,
+        ", ".join(recipe_names()),
+    )

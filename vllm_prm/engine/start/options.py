@@ -8,12 +8,12 @@ from vllm_prm.engine.settings import OVERRIDE
 from vllm_prm.recipes import Recipe
 
 
-def engine_options(recipe: Recipe, given: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments (EngineArgs, LLM) that serve `recipe`, those `given` by the user included."""
-    overrides = dict(given.get("hf_overrides") or {})
+def engine_options(recipe: Recipe, users_options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments (EngineArgs, LLM) that serve `recipe`, the user's own included."""
+    overrides = dict(users_options.get("hf_overrides") or {})
     if recipe.architecture is not None:
         overrides.setdefault("architectures", [recipe.architecture])
-    options = {**given, "runner": "pooling", "convert": "embed"}
+    options = {**users_options, "runner": "pooling", "convert": "embed"}
     options["hf_overrides"] = {**overrides, OVERRIDE: recipe.to_json()}
     if recipe.head == "own" and options.get("pooler_config") is None:
         from vllm.config import PoolerConfig

@@ -9,10 +9,10 @@ request that asks for other tokens computes its whole prompt, or steps would sil
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vllm_prm.engine.positions import KEY
-from vllm_prm.engine.settings import TASKS, check_ids, is_prm, keeps_scores, recipe_of
+from vllm_prm.engine.positions import check_positions
+from vllm_prm.engine.settings import TASKS, check_ids, is_prm, keeps_scores, recipe_of, settings_of
 from vllm_prm.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,15 +26,8 @@ def verify(original: Callable[..., None], params: PoolingParams, model_config: M
         original(params, model_config)
         return
     step_tag_id, scoring_ids = params.step_tag_id, params.returned_token_ids
-    check_ids(model_config, step_tag_id, scoring_ids)
-    recipe = recipe_of(model_config)
-    if scoring_ids is not None and recipe is not None and recipe.head != "lm_head":
-        raise RequestError(
-            f"returned_token_ids chooses columns of the output head, but recipe {recipe.name!r} reads a head of its "
-            "own; leave it out"
-        )
-    _check_positions((params.extra_kwargs or {}).get(KEY), step_tag_id, model_config)
-    if not keeps_scores(model_config) or scoring_ids not in (None, model_config.pooler_config.returned_token_ids):
+    _check(params, model_config)
+    if not _may_read_prefix_cache(scoring_ids, model_config):
         params.skip_reading_prefix_cache = True
     elif params.skip_reading_prefix_cache is None:
         params.skip_reading_prefix_cache = False  # vLLM's own default for token_classify is True
@@ -46,19 +39,20 @@ def verify(original: Callable[..., None], params: PoolingParams, model_config: M
         params.step_tag_id, params.returned_token_ids = step_tag_id, scoring_ids
 
 
-def _check_positions(asked: Any, step_tag_id: int | None, model_config: ModelConfig) -> None:
-    """Raise RequestError unless `asked` is None or {"positions": [ascending positions in a prompt]}."""
-    if asked is None:
-        return
-    if not isinstance(asked, dict) or set(asked) != {"positions"} or not isinstance(asked["positions"], list):
-        raise RequestError(f'extra_kwargs["{KEY}"] is {asked!r}; expected {{"positions": [ascending token positions]}}')
-    if step_tag_id is not None:
+def _check(params: PoolingParams, model_config: ModelConfig) -> None:
+    check_ids(model_config, params.step_tag_id, params.returned_token_ids)
+    recipe = recipe_of(model_config)
+    if params.returned_token_ids is not None and recipe is not None and recipe.head != "lm_head":
+        raise RequestError(
+            f"returned_token_ids chooses columns of the output head, but recipe {recipe.name!r} reads a head of its "
+            "own; leave it out"
+        )
+    names_positions = check_positions(params.extra_kwargs, model_config.max_model_len)
+    if names_positions and params.step_tag_id is not None:
         raise RequestError("a request names both step_tag_id and positions; positions need no tag: drop one of the two")
-    last, longest = -1, model_config.max_model_len
-    for position in asked["positions"]:
-        if isinstance(position, bool) or not isinstance(position, int) or not last < position < longest:
-            raise RequestError(
-                f"positions contains {position!r} after {last}; expected integers in ascending order, from 0 to "
-                f"{longest - 1}"
-            )
-        last = position
+
+
+def _may_read_prefix_cache(scoring_ids: list[int] | None, model_config: ModelConfig) -> bool:
+    if not keeps_scores(model_config):
+        return False
+    return scoring_ids is None or settings_of(model_config).keep(scoring_ids)

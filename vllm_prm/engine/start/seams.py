@@ -1,4 +1,4 @@
-"""Whether what we rely on in the installed vLLM is there, and whether a model fits a recipe.
+"""Whether what we rely on in the installed vLLM is there.
 
 The one place where that is written down: `vllm-prm doctor` asks it at the user's, tests/contract/test_seams.py while
 we develop. Looked up, not run: no engine is started, no GPU is touched. MAINTAINING.md says what to do about a seam
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vllm_prm.engine.start import plugin
-from vllm_prm.recipes import Recipe
 
 # What plugin.py wraps: where, what, the parameters that our wrapper passes on, and our file that follows when it moves.
 SEAMS = (
@@ -115,7 +114,7 @@ def output_head() -> Iterator[str]:
     processor, layers, ours = (
         "vllm.model_executor.layers.logits_processor",
         "vllm.model_executor.layers.vocab_parallel_embedding",
-        "engine/worker/head.py",
+        "engine/worker/head_columns.py",
     )
     call = ("self", "lm_head", "hidden_states", "embedding_bias")
     yield from _takes(processor, "LogitsProcessor.forward", call, ours, more=True)
@@ -166,55 +165,33 @@ def unhooked() -> list[str]:
     return [f"{module}.{name}" for module, name, _, _ in SEAMS if not hasattr(_find(module, name), plugin._WRAPPED)]
 
 
-def misfits(model: str, recipe: Recipe, options: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """(whether it stops the engine, what does not fit) of a model and a recipe; only config and tokenizer are read.
-
-    options: as `LLM` takes them, beside the model.
-    """
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.tokenizers import cached_tokenizer_from_config
-
-    from vllm_prm.engine.start.options import engine_options
-    from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
-
-    try:
-        config = EngineArgs(model=model, **engine_options(recipe, options)).create_model_config()
-        tokenizer = cached_tokenizer_from_config(config)
-        recipe_settings(recipe, tokenizer, config)
-    except Exception as error:  # noqa: BLE001 - whatever stops it here stops the engine, and is what to report
-        yield True, f"{type(error).__name__}: {error}"
-        return
-    if complaint := probe_complaint(recipe, tokenizer):
-        yield False, complaint
-
-
 def _takes(module: str, name: str, expected: Sequence[str], ours: str, more: bool = False) -> Iterator[str]:
     """Unless the function takes these parameters. more: others may follow them."""
-    found = _find(module, name)
-    if found is None:
+    target = _find(module, name)
+    if target is None:
         yield f"{module}.{name} is gone: see {ours}"
         return
-    parameters = list(inspect.signature(_original(found)).parameters)
+    parameters = list(inspect.signature(_original(target)).parameters)
     if (parameters[: len(expected)] if more else parameters) != list(expected):
         yield f"{module}.{name} takes {parameters}, expected {list(expected)}: see {ours}"
 
 
 def _has(module: str, name: str, attributes: Sequence[str], ours: str) -> Iterator[str]:
     """Unless the class is there and has these fields, methods or properties."""
-    found = _find(module, name)
-    if found is None:
+    target = _find(module, name)
+    if target is None:
         yield f"{module}.{name} is gone: see {ours}"
         return
-    fields = {field.name for field in dataclasses.fields(found)} if dataclasses.is_dataclass(found) else set()
+    fields = {field.name for field in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
     for attribute in attributes:
-        if attribute not in fields and not hasattr(found, attribute):
+        if attribute not in fields and not hasattr(target, attribute):
             yield f"{module}.{name} lost {attribute}: see {ours}"
 
 
 def _says(module: str, name: str | None, texts: Sequence[str], otherwise: str) -> Iterator[str]:
     """Unless the source of a function (None: of the module) has these texts, first met in this order."""
-    found = _find(module, name)
-    source = "" if found is None else inspect.getsource(_original(found))
+    target = _find(module, name)
+    source = "" if target is None else inspect.getsource(_original(target))
     places = [source.find(text) for text in texts]
     if -1 in places or places != sorted(places):
         yield otherwise
@@ -223,14 +200,14 @@ def _says(module: str, name: str | None, texts: Sequence[str], otherwise: str) -
 def _find(module: str, name: str | None) -> Any:
     """The named thing, by dots; None if it is not there."""
     try:
-        found: Any = importlib.import_module(module)
+        target: Any = importlib.import_module(module)
     except ImportError:
         return None
     for part in name.split(".") if name else ():
-        found = getattr(found, part, None)
-    return found
+        target = getattr(target, part, None)
+    return target
 
 
-def _original(found: Any) -> Any:
+def _original(target: Any) -> Any:
     """As vLLM wrote it, where our wrapper is in its place."""
-    return getattr(found, plugin._WRAPPED, found)
+    return getattr(target, plugin._WRAPPED, target)

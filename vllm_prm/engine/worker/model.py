@@ -4,6 +4,8 @@ vLLM's own adapter throws the output head away; a PRM needs it. The class return
 instance in a PRM engine is the plain generation model with its live head and a StepPooler, any other instance is
 vLLM's embedding model, untouched. That is decided per instance because the loader caches the class by model,
 runner and convert type, and not by the pooler config or the recipe.
+
+This module is loaded in every vLLM process, so what it needs of vLLM and torch is imported where it is used.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.settings import StepSettings, flag_settings, is_prm, recipe_of, refuse_what_cannot_work
-from vllm_prm.engine.worker.own_heads import ValueHeadWeights, add_value_head
-from vllm_prm.errors import RecipeError
+from vllm_prm.engine.settings import is_prm
+from vllm_prm.engine.worker.build import pooler_for, settings_for
 
 if TYPE_CHECKING:
     import torch
@@ -39,77 +40,79 @@ def as_process_reward_model(original: Callable[[type], type], cls: type) -> type
     embedding_cls: Any = original(cls)
     if embedding_cls is cls:  # already a pooling model: vLLM leaves it alone
         return _able_to_score_with_its_own_head(cls)
-    generation_cls: Any = cls
 
-    class ProcessRewardModel(embedding_cls):
-        _has_value_head = False  # nor has a language model inside a multimodal one
-        _head_takes: tuple[int, torch.dtype] | None = None  # hidden size and dtype of what a PRM's pooler is given
-
-        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-            if embedding_cls.__new__ is object.__new__:
-                return object.__new__(cls)
-            if _building_prm or not is_prm(kwargs["vllm_config"].model_config):
-                return super().__new__(cls, *args, **kwargs)
-            with _inner_models_stay_plain():
-                made = super().__new__(cls, *args, **kwargs)
-            if not isinstance(made, cls):  # MiniCPM-V and -O: a whole model of the class of their version
-                _turn_into_prm(made, kwargs["vllm_config"])
-            return made
-
-        def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
-            if _building_prm:
-                self._generates = True
-                generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
-                return
-            self._generates = is_prm(vllm_config.model_config)
-            if not self._generates:
-                super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
-                return
-            refuse_what_cannot_work(vllm_config, generation_cls)
-            settings, tokenizer = _settings(vllm_config)
-            self._has_value_head = settings.head == "value"
-            if settings.head == "own":
-                raise RecipeError(
-                    f"the recipe reads a head of the model's own, but {generation_cls.__name__} generates text and has "
-                    "none; serve the reward model that the recipe was written for, or a recipe for its lm_head"
-                )
-            with _inner_models_stay_plain():
-                generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
-            if self._has_value_head:
-                add_value_head(self, vllm_config.model_config.get_hidden_size())
-            self.pooler = _new_pooler(self, settings, tokenizer, vllm_config)
-            self._head_takes = (vllm_config.model_config.get_hidden_size(), vllm_config.model_config.dtype)
-
-        def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
-            if not self._generates:
-                return super().load_weights(weights)
-            if not self._has_value_head:
-                return generation_cls.load_weights(self, weights)
-            split = ValueHeadWeights(self)
-            loaded = generation_cls.load_weights(self, split.others(weights))
-            if loaded is None:
-                return None
-            unused = {name for name, _ in self.named_parameters() if name.startswith("lm_head.")}
-            return loaded | split.loaded | unused  # a checkpoint with a value head need not bring its lm_head
-
-        def process_weights_after_loading(self) -> None:
-            """vLLM's last word on a loaded model, on every rank: here the output head is checked."""
-            after = getattr(super(), "process_weights_after_loading", None)
-            if after is not None:
-                after()
-            if self._head_takes is not None:
-                _check_head(self.pooler, *self._head_takes)
+    class ProcessRewardModel(_PRMSide, embedding_cls):
+        _embedding_cls = embedding_cls
+        _generation_cls = cls
 
     return _named_like(embedding_cls, ProcessRewardModel)
 
 
+class _PRMSide:
+    """First base of a converted class: makes an instance a generation model with a pooler where the engine is a PRM."""
+
+    _embedding_cls: Any
+    _generation_cls: Any
+    _generates = False
+    _has_value_head = False  # nor has a language model inside a multimodal one
+    _head_input: tuple[int, torch.dtype] | None = None  # hidden size and dtype of what a PRM's pooler is given
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls._embedding_cls.__new__ is object.__new__:
+            return object.__new__(cls)
+        if _building_prm or not is_prm(kwargs["vllm_config"].model_config):
+            return super().__new__(cls, *args, **kwargs)
+        with _inner_models_stay_plain():
+            model: Any = super().__new__(cls, *args, **kwargs)
+        if not isinstance(model, cls):  # MiniCPM-V and -O: a whole model of the class of their version
+            _turn_into_prm(model, kwargs["vllm_config"])
+        return model
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
+        if _building_prm:
+            self._generates = True
+            self._generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
+        elif is_prm(vllm_config.model_config):
+            self._generates = True
+            self._build_prm(vllm_config, prefix, kwargs)
+        else:
+            super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)  # type: ignore[call-arg]
+
+    def _build_prm(self, vllm_config: VllmConfig, prefix: str, kwargs: dict[str, Any]) -> None:
+        from vllm_prm.engine.worker.own_heads import add_value_head
+
+        settings = settings_for(vllm_config, self._generation_cls, heads=("lm_head", "value"))
+        hidden_size = vllm_config.model_config.get_hidden_size()
+        with _inner_models_stay_plain():
+            self._generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
+        if settings.head == "value":
+            self._has_value_head = True
+            add_value_head(self, hidden_size)
+        self.pooler = pooler_for(self, settings, vllm_config)
+        self._head_input = (hidden_size, vllm_config.model_config.dtype)
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
+        if not self._generates:
+            return super().load_weights(weights)  # type: ignore[misc]
+        if not self._has_value_head:
+            return self._generation_cls.load_weights(self, weights)
+        from vllm_prm.engine.worker.own_heads import load_with_value_head
+
+        return load_with_value_head(self, self._generation_cls, weights)
+
+    def process_weights_after_loading(self) -> None:
+        """vLLM's last word on a loaded model, on every rank: here the output head is checked."""
+        after_loading = getattr(super(), "process_weights_after_loading", None)
+        if after_loading is not None:
+            after_loading()
+        if self._head_input is not None:
+            _check_head(self.pooler, *self._head_input)
+
+
 def _turn_into_prm(model: Any, vllm_config: VllmConfig) -> None:
     """A generation model that is already built, with its weights still to come, gets the pooler."""
-    refuse_what_cannot_work(vllm_config, type(model))
-    settings, tokenizer = _settings(vllm_config)
-    if settings.head != "lm_head":
-        raise RecipeError(f"{type(model).__name__} is scored by its lm_head only, but the recipe reads {settings.head}")
-    model.pooler = _new_pooler(model, settings, tokenizer, vllm_config)
+    settings = settings_for(vllm_config, type(model), heads=("lm_head",))
+    model.pooler = pooler_for(model, settings, vllm_config)
     model.is_pooling_model = True
 
 
@@ -131,65 +134,15 @@ def _able_to_score_with_its_own_head(cls: Any) -> type:
     class OwnHeadRewardModel(cls):
         def __init__(self, *, vllm_config: VllmConfig, prefix: str = "", **kwargs: Any) -> None:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)
-            if not is_prm(vllm_config.model_config):
-                return
-            refuse_what_cannot_work(vllm_config, cls)
-            settings, tokenizer = _settings(vllm_config)
-            if settings.head != "own":
-                raise RecipeError(
-                    f"{cls.__name__} has a head of its own, but the recipe reads its {settings.head}; "
-                    'give a recipe with "head": "own"'
-                )
-            self.pooler = _new_pooler(self, settings, tokenizer, vllm_config)
+            if is_prm(vllm_config.model_config):
+                settings = settings_for(vllm_config, cls, heads=("own",))
+                self.pooler = pooler_for(self, settings, vllm_config)
 
     return _named_like(cls, OwnHeadRewardModel)
 
 
-def _new_pooler(model: Any, settings: StepSettings, tokenizer: Any, vllm_config: VllmConfig) -> Any:
-    from vllm_prm.engine.worker.layers import refuse_prompts_that_never_start
-    from vllm_prm.engine.worker.pooler import StepPooler
-    from vllm_prm.engine.worker.score_cache import new_score_cache
-
-    refuse_prompts_that_never_start(vllm_config)
-    return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))
-
-
-def _named_like(vllm_cls: type, ours: type) -> type:
+def _named_like(vllm_cls: type, our_cls: type) -> type:
     """Logs and errors keep naming vLLM's class."""
     for name in ("__name__", "__qualname__", "__module__"):
-        setattr(ours, name, getattr(vllm_cls, name))
-    return ours
-
-
-def _settings(vllm_config: VllmConfig) -> tuple[StepSettings, Any]:
-    """What this engine reads, checked against the served tokenizer (None with --skip-tokenizer-init)."""
-    from vllm.logger import init_logger
-    from vllm.tokenizers import cached_tokenizer_from_config
-
-    from vllm_prm.engine.vocabulary import probe_complaint, recipe_settings
-    from vllm_prm.engine.worker.refusals import cautions
-
-    logger = init_logger(f"vllm.{__name__}")
-    model_config = vllm_config.model_config
-    tokenizer = None if model_config.skip_tokenizer_init else cached_tokenizer_from_config(model_config)
-    recipe = recipe_of(model_config)
-    if recipe is None:
-        settings = flag_settings(model_config)
-    elif tokenizer is None:
-        raise RecipeError(
-            f"recipe {recipe.name!r} names its tokens as vocabulary pieces, which need a tokenizer; drop "
-            "--skip-tokenizer-init, or give ids by --pooler-config instead of a recipe"
-        )
-    else:
-        settings = recipe_settings(recipe, tokenizer, model_config)
-        if complaint := probe_complaint(recipe, tokenizer):
-            logger.warning(complaint)
-    for caution in cautions(vllm_config):
-        logger.warning(caution)
-    logger.info(
-        "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
-        recipe.name if recipe else "none, from the pooler config",
-        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))),
-        list(settings.scoring_ids),
-    )
-    return settings, tokenizer
+        setattr(our_cls, name, getattr(vllm_cls, name))
+    return our_cls

@@ -6,6 +6,7 @@ Both answer like ScoringHead: hidden states [N, hidden] and column indices -> lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -47,19 +48,25 @@ def add_value_head(model: torch.nn.Module, hidden_size: int) -> None:
     model.v_head.summary = torch.nn.Linear(hidden_size, 1, dtype=torch.float32)
 
 
-class ValueHeadWeights:
-    """Splits a checkpoint's weights: the value head's are loaded, the others passed on."""
+def load_with_value_head(model: Any, generation_cls: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
+    """Load a checkpoint's weights: the value head's here, the others as `generation_cls` does.
 
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._parameters = dict(model.v_head.named_parameters(prefix="v_head"))
-        self.loaded: set[str] = set()
+    Returns the names of what was loaded, or None where `generation_cls` gives none.
+    """
+    value_head = dict(model.v_head.named_parameters(prefix="v_head"))
+    loaded_here: set[str] = set()
 
-    def others(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
-        """`weights` without the value head's, which are copied on the way."""
+    def others() -> Iterator[tuple[str, torch.Tensor]]:
         for name, weight in weights:
             name = name.removeprefix("pretrained_model.")  # TRL's wrapper, in checkpoints saved whole
-            if (parameter := self._parameters.get(name)) is None:
+            if (parameter := value_head.get(name)) is None:
                 yield name, weight
             else:
                 parameter.data.copy_(weight.view_as(parameter))
-                self.loaded.add(name)
+                loaded_here.add(name)
+
+    loaded = generation_cls.load_weights(model, others())
+    if loaded is None:
+        return None
+    unused = {name for name, _ in model.named_parameters() if name.startswith("lm_head.")}
+    return loaded | loaded_here | unused  # a checkpoint with a value head need not bring its lm_head

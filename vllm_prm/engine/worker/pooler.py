@@ -14,7 +14,7 @@ product and one softmax per group and batch, whatever the number of requests, wi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,22 +22,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from vllm.distributed import get_tensor_model_parallel_rank
-from vllm.logger import init_logger
 from vllm.model_executor.layers.pooler import Pooler, PoolingParamsUpdate
 from vllm.utils.torch_utils import PIN_MEMORY
 
-from vllm_prm.engine.positions import Tags, asked_positions, tag_positions
+from vllm_prm.engine.positions import named_positions
 from vllm_prm.engine.settings import TASKS, StepSettings
-from vllm_prm.engine.vocabulary import glued_ids
 from vllm_prm.engine.worker.head import ScoringHead
 from vllm_prm.engine.worker.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.worker.read_out import Group, ReadOut, tags_of
 from vllm_prm.engine.worker.score_cache import ScoreCache
+from vllm_prm.engine.worker.tags import GluedTags, tag_positions
 
 if TYPE_CHECKING:
-    from vllm.pooling_params import PoolingParams
     from vllm.v1.pool.metadata import PoolingMetadata
-
-logger = init_logger(f"vllm.{__name__}")
 
 
 # Hidden states per call of the head when every token is scored: bounds the float32 copy that vLLM's head makes of
@@ -45,31 +42,27 @@ logger = init_logger(f"vllm.{__name__}")
 _ROWS_AT_ONCE = 1024
 
 
-class Reading(NamedTuple):
-    """What is read for a step; requests with an equal Reading share one pass through the head."""
+class _Chunk(NamedTuple):
+    """The part of one request's prompt that this batch computes: positions start to end."""
 
-    scoring_ids: tuple[int, ...]
-    weights: tuple[float, ...] | None  # None: every probability is returned, not their weighted sum
-    activation: str | None  # "softmax" or "sigmoid"; None: raw logits
-    flat: bool  # one row-major vector (task embed), or a matrix [steps, scoring tokens]
+    request: int
+    start: int
+    end: int
+    first_row: int  # of the batch's hidden states
+    is_last: bool
 
 
 @dataclass
-class _Group:
-    """Rows of one batch that share a Reading.
+class _Groups:
+    """The steps of a batch, by what is read of them.
 
-    rows: per request, indices into this batch's hidden states; of a request that reads the score cache,
-    the positions of its steps in its prompt.
+    from_rows: of requests that are read from this batch's hidden states. from_cache: of finished requests whose logits
+    are in the score cache. spans: for each request of from_rows, its steps before this chunk, up to its end, in all.
     """
 
-    rows: list[np.ndarray] = field(default_factory=list)
-    slices: list[tuple[int, slice]] = field(default_factory=list)  # (request, its rows of the group's result)
-    size: int = 0
-
-    def add(self, request: int, rows: np.ndarray) -> None:
-        self.slices.append((request, slice(self.size, self.size + len(rows))))
-        self.rows.append(rows)
-        self.size += len(rows)
+    from_rows: dict[ReadOut, Group] = field(default_factory=lambda: defaultdict(Group))
+    from_cache: dict[ReadOut, Group] = field(default_factory=lambda: defaultdict(Group))
+    spans: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,8 +84,7 @@ class StepPooler(Pooler):
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
         self.settings = settings
         self.cache = cache
-        self._glued = lru_cache(maxsize=64)(lambda tag: glued_ids(tag, tokenizer) if tokenizer else ())
-        self._glued_prompts = 0
+        self._glued_tags = GluedTags(tokenizer)
         # The dtype is part of the key: ids (1, 0) equal weights (1.0, 0.0) in Python, and must not share a tensor.
         self._on_device = lru_cache(maxsize=256)(
             lambda values, dtype, device: torch.tensor(values, dtype=dtype, device=device)
@@ -112,69 +104,55 @@ class StepPooler(Pooler):
         tags gives 0 steps; an unfinished one None.
         """
         self.head.prepare(hidden_states)
-        cached = self.cache is not None and self.cache.ready
-        if cached:
+        cache_is_ready = self.cache is not None and self.cache.ready
+        if cache_is_ready:
             self._write_cache(hidden_states)
-        cursor = pooling_metadata.get_pooling_cursor()
-        scheduled = cursor.num_scheduled_tokens_cpu.tolist()
-        ends = cursor.seq_lens_cpu.tolist()
-        finished = cursor.is_finished().tolist()
-        prompts = pooling_metadata.get_prompt_token_ids_cpu()
-
-        fresh: dict[Reading, _Group] = defaultdict(_Group)  # requests whose steps are read from this batch's rows
-        kept: dict[Reading, _Group] = defaultdict(_Group)  # finished requests whose steps are in the score cache
-        spans: dict[int, tuple[int, int, int]] = {}  # of fresh ones: steps before this chunk, after it, in all
-        row = 0  # of hidden_states, where request i begins
-        for i, params in enumerate(pooling_metadata.pooling_params):
-            tags, offset, reading = self._wanted(params)
-            start, end, first_row = ends[i] - scheduled[i], ends[i], row
-            row += scheduled[i]
-            reads_cache = cached and reading.scoring_ids == self.settings.scoring_ids
-            if reads_cache and not finished[i]:
-                continue  # its logits are written; where its steps are matters when it is done
-            prompt = prompts[i].numpy()
-            steps = asked_positions(params.extra_kwargs)
-            if steps is None:
-                steps = tag_positions(prompt, tags, offset)
-                if finished[i]:
-                    self._warn_if_glued(tags, prompt)
-            elif len(steps) and steps[-1] >= len(prompt):  # only here is the prompt's length known
-                steps = steps[:0]
-            if reads_cache:
-                kept[reading].add(i, steps)
-            else:
-                first, last = np.searchsorted(steps, (start, end)).tolist()
-                fresh[reading].add(i, steps[first:last] + (first_row - start))
-                spans[i] = (first, last, len(steps))
-
-        outputs: list[torch.Tensor | None] = [None] * len(finished)
-        for reading, group in kept.items():
-            values = self._values(self._read_cache(group, hidden_states.device), reading)
-            for i, rows in group.slices:
-                outputs[i] = _shaped(values[rows], reading)
-        for reading, group in fresh.items():
-            values = self._values(self._run_head(group, hidden_states, reading.scoring_ids), reading)
-            for i, rows in group.slices:
-                chunk = values[rows]
-                if not finished[i] or len(chunk) != spans[i][2]:
-                    chunk = _placed(pooling_metadata.pooling_states[i], chunk, *spans[i])
-                if finished[i]:
-                    outputs[i] = _shaped(chunk, reading)
+        chunks = list(_chunks(pooling_metadata))
+        groups = self._groups(chunks, pooling_metadata, cache_is_ready)
+        outputs: list[torch.Tensor | None] = [None] * len(chunks)
+        for read_out, group in groups.from_cache.items():
+            values = self._values(self._read_cache(group, hidden_states.device), read_out)
+            for request, rows in group.slices:
+                outputs[request] = read_out.shaped(values[rows])
+        for read_out, group in groups.from_rows.items():
+            values = self._values(self._run_head(group, hidden_states, read_out.scoring_ids), read_out)
+            for request, rows in group.slices:
+                state, span = pooling_metadata.pooling_states[request], groups.spans[request]
+                if (all_steps := _kept_steps(state, values[rows], span, chunks[request].is_last)) is not None:
+                    outputs[request] = read_out.shaped(all_steps)
         if self.cache is not None:
             self.cache.slots = None  # of this batch only: a stale slot would put a score in another prompt's place
         return outputs
 
-    def _wanted(self, params: PoolingParams) -> tuple[Tags, int, Reading]:
-        """The step tags, the offset and the reading of one request: its own where it names them, else the engine's."""
-        ours = self.settings
-        tags, offset = ours.step_tags, ours.offset
-        if params.step_tag_id is not None:
-            tags, offset = ((params.step_tag_id,),), 0
-        ids = ours.scoring_ids if params.returned_token_ids is None else tuple(params.returned_token_ids)
-        activation = None if params.use_activation is False else ours.activation
-        flat = params.task == "embed"
-        weights = ours.weights if flat and activation and ids == ours.scoring_ids else None
-        return tags, offset, Reading(ids, weights, activation, flat)
+    def _groups(self, chunks: list[_Chunk], pooling_metadata: PoolingMetadata, cache_is_ready: bool) -> _Groups:
+        prompts = pooling_metadata.get_prompt_token_ids_cpu()
+        groups = _Groups()
+        for chunk in chunks:
+            params = pooling_metadata.pooling_params[chunk.request]
+            read_out = ReadOut.of(params, self.settings)
+            reads_cache = cache_is_ready and self.settings.keep(read_out.scoring_ids)
+            if reads_cache and not chunk.is_last:
+                continue  # its logits are written; where its steps are matters when it is done
+            steps = self._step_positions(params, prompts[chunk.request].numpy(), chunk.is_last)
+            if reads_cache:
+                groups.from_cache[read_out].add(chunk.request, steps)
+            else:
+                first, last = np.searchsorted(steps, (chunk.start, chunk.end)).tolist()
+                groups.from_rows[read_out].add(chunk.request, steps[first:last] + (chunk.first_row - chunk.start))
+                groups.spans[chunk.request] = (first, last, len(steps))
+        return groups
+
+    def _step_positions(self, params: Any, prompt: np.ndarray, is_last_chunk: bool) -> np.ndarray:
+        """[steps] positions in the prompt: those the request names, or its step tags."""
+        steps = named_positions(params.extra_kwargs)
+        if steps is None:
+            tags, offset = tags_of(params, self.settings)
+            if is_last_chunk and get_tensor_model_parallel_rank() == 0:
+                self._glued_tags.look(tags, prompt)
+            return tag_positions(prompt, tags, offset)
+        if len(steps) and steps[-1] >= len(prompt):  # only here is the prompt's length known
+            return steps[:0]
+        return steps
 
     def _write_cache(self, hidden_states: torch.Tensor) -> None:
         """The engine's scoring logits of every scheduled token, to the token's own slot."""
@@ -183,14 +161,14 @@ class StepPooler(Pooler):
         logits = [self.head(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
         self.cache.write(torch.cat(logits))
 
-    def _read_cache(self, group: _Group, device: torch.device) -> torch.Tensor:
+    def _read_cache(self, group: Group, device: torch.device) -> torch.Tensor:
         """[group size, tokens] logits of a group's steps."""
         assert self.cache is not None
-        lengths = [rows.stop - rows.start for _, rows in group.slices]
-        requests = np.repeat([i for i, _ in group.slices], lengths)
+        num_steps = [rows.stop - rows.start for _, rows in group.slices]
+        requests = np.repeat([request for request, _ in group.slices], num_steps)
         return self.cache.read(_moved(requests, device), _moved(np.concatenate(group.rows), device))
 
-    def _run_head(self, group: _Group, hidden_states: torch.Tensor, ids: tuple[int, ...]) -> torch.Tensor:
+    def _run_head(self, group: Group, hidden_states: torch.Tensor, ids: tuple[int, ...]) -> torch.Tensor:
         """[group size, tokens] logits of a group's rows of this batch."""
         device = hidden_states.device
         if not group.size:
@@ -198,30 +176,22 @@ class StepPooler(Pooler):
         hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
         return self.head(hidden, self._on_device(ids, torch.int64, device))
 
-    def _values(self, logits: torch.Tensor, reading: Reading) -> torch.Tensor:
+    def _values(self, logits: torch.Tensor, read_out: ReadOut) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""
-        values = logits.float()
-        if reading.activation is not None:
-            values = values.softmax(dim=-1) if reading.activation == "softmax" else values.sigmoid()
-        if reading.weights is not None:
-            values = values @ self._on_device(reading.weights, torch.float32, values.device)
-        return values
+        values = read_out.activated(logits)
+        if read_out.weights is None:
+            return values
+        return values @ self._on_device(read_out.weights, torch.float32, values.device)
 
-    def _warn_if_glued(self, tags: Tags, prompt: np.ndarray) -> None:
-        """Counted, and logged at 1, 10, 100, ... prompts: a dataset with this fault must not fill the log."""
-        glued = [id_ for tag in tags if len(tag) == 1 for id_ in self._glued(tag[0])]
-        if not glued or get_tensor_model_parallel_rank() != 0 or not np.isin(prompt, glued).any():
-            return
-        self._glued_prompts += 1
-        if str(self._glued_prompts).strip("0") == "1":
-            logger.warning(
-                "A prompt contains token %s, which reads like the step tag (token %s) but is another token: the tag "
-                "is glued to the word before it, as in 'day.ки' for 'day. ки'. That step gets no score. Put a space "
-                "before the tag, or send token ids. (%d such prompts so far.)",
-                ", ".join(map(str, glued)),
-                ", ".join(str(tag[0]) for tag in tags if len(tag) == 1),
-                self._glued_prompts,
-            )
+
+def _chunks(pooling_metadata: PoolingMetadata) -> Iterator[_Chunk]:
+    cursor = pooling_metadata.get_pooling_cursor()
+    scheduled = cursor.num_scheduled_tokens_cpu.tolist()
+    ends = cursor.seq_lens_cpu.tolist()
+    row = 0
+    for request, is_last in enumerate(cursor.is_finished().tolist()):
+        yield _Chunk(request, ends[request] - scheduled[request], ends[request], row, is_last)
+        row += scheduled[request]
 
 
 def _moved(index: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -230,20 +200,24 @@ def _moved(index: np.ndarray, device: torch.device) -> torch.Tensor:
     return (tensor.pin_memory() if PIN_MEMORY else tensor).to(device, non_blocking=True)
 
 
-def _shaped(values: torch.Tensor, reading: Reading) -> torch.Tensor:
-    return values.flatten() if reading.flat else values
+def _kept_steps(
+    state: Any, chunk_steps: torch.Tensor, span: tuple[int, int, int], is_last_chunk: bool
+) -> torch.Tensor | None:
+    """Put this chunk's steps to those of the request's earlier chunks; all of them, [steps, ...], after the last one.
 
-
-def _placed(state: Any, chunk: torch.Tensor, first: int, last: int, total: int) -> torch.Tensor:
-    """Write this chunk's steps first..last into the request's rows and return all of them, [total, ...]."""
-    held = getattr(state, "prm", None)
-    if held is None or first == 0:
-        held = state.prm = _Partial(chunk.new_empty((total, *chunk.shape[1:])))
-    if first > held.known:
+    state: vLLM's of the request. span: the request's steps before this chunk, up to its end, in all.
+    """
+    first, last, total = span
+    if is_last_chunk and len(chunk_steps) == total:  # the usual case: nothing was kept, nothing needs to be
+        return chunk_steps
+    partial = getattr(state, "prm", None)
+    if partial is None or first == 0:
+        partial = state.prm = _Partial(chunk_steps.new_empty((total, *chunk_steps.shape[1:])))
+    if first > partial.known:
         raise RuntimeError(  # stops the engine: better than a score that belongs to another step
-            f"steps {held.known} to {first - 1} of a prompt were never computed: vLLM skipped their positions "
+            f"steps {partial.known} to {first - 1} of a prompt were never computed: vLLM skipped their positions "
             "although this request does not read the prefix cache. Please report this with your engine flags."
         )
-    held.values[first:last] = chunk
-    held.known = last
-    return held.values
+    partial.values[first:last] = chunk_steps
+    partial.known = last
+    return partial.values if is_last_chunk else None

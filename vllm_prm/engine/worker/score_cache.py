@@ -26,11 +26,11 @@ from vllm.v1.attention.backend import (
     AttentionMetadataBuilder,
     CommonAttentionMetadata,
 )
-from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, KVCacheSpec
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheSpec
 
 from vllm_prm.engine.settings import StepSettings, keeps_scores
 from vllm_prm.engine.worker.layers import kv_cache_specs
-from vllm_prm.errors import UnsupportedError
+from vllm_prm.engine.worker.refusals import refuse_unpaged_layers
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -159,10 +159,5 @@ def new_score_cache(settings: StepSettings, vllm_config: VllmConfig) -> ScoreCac
         return None
     if not get_pp_group().is_last_rank:
         return None  # the pooler runs on the last stage only
-    specs = kv_cache_specs(vllm_config)
-    if odd := [name for name, spec in specs.items() if not isinstance(spec, AttentionSpec)]:
-        raise UnsupportedError(
-            f"layer {odd[0]} of this model keeps {type(specs[odd[0]]).__name__}, not paged keys and values, so the "
-            "scores of cached positions cannot be kept beside it; start with --no-enable-prefix-caching"
-        )
+    refuse_unpaged_layers(kv_cache_specs(vllm_config))
     return ScoreCache(len(settings.scoring_ids), vllm_config)

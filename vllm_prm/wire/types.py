@@ -1,13 +1,13 @@
-"""Wire types of the HTTP routes `POST /v1/prm/score`, `GET /v1/prm/recipe` and `POST /get_reward`.
+"""The bodies of `POST /v1/prm/score`, `GET /v1/prm/recipe` and `POST /get_reward`, as pydantic models.
 
-They import neither vLLM nor torch, so that a client of one's own can use them. A body that is malformed as a whole is
+The one description of the wire: the server's routes and our clients both use it, and a client of one's own can, since
+it imports neither vLLM nor torch. A body that is malformed as a whole is
 refused as a whole; a malformed solution inside a batch becomes a `Malformed` in its place, so that the others are
 still answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -24,10 +24,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from vllm_prm.inputs import half_character
 from vllm_prm.recipes.types import Aggregation
+from vllm_prm.wire.faults import OURS, explain
 
-_MAX_FAULTS = 5  # faults told in one message: the first says what to fix, a list of thousands says nothing
-_MAX_SHOWN = 60  # characters of a value that a message repeats
 _PRIORITY = Field(ge=-(2**31), le=2**31 - 1)  # far inside the 64-bit integers vLLM sends to its engine process
 
 Returned = Literal["scores", "probabilities", "logits"]
@@ -41,54 +41,9 @@ class Malformed:
     param: str | None
 
 
-def explain(faults: Sequence[Any]) -> tuple[str, str | None]:
-    """Pydantic's (or FastAPI's) list of faults -> (one sentence for people, path of the first fault or None)."""
-    told = [_fault(fault) for fault in faults[:_MAX_FAULTS]]
-    more = f"; and {len(faults) - _MAX_FAULTS} more" if len(faults) > _MAX_FAULTS else ""
-    return "; ".join(text for text, _ in told) + more, told[0][1] if told else None
-
-
-def _fault(fault: Any) -> tuple[str, str | None]:
-    if not isinstance(fault, Mapping):
-        return str(fault), None
-    loc = list(fault["loc"])
-    if loc[:1] in (["body"], ["query"]):
-        loc = loc[1:]
-    kind = fault["type"]
-    if kind == "json_invalid":
-        return f"the body is not JSON: {fault['ctx']['error']} at character {loc[0]}", None
-    path = ".".join(map(str, loc)) or None
-    if kind == "missing":
-        text = "is missing" if path else "the body is empty; expected a JSON object"
-    elif kind == "extra_forbidden":
-        text = "is not a field of this request; check its spelling"
-    elif kind == "prm":
-        text = fault["msg"]
-    elif kind in ("model_type", "model_attributes_type"):
-        text = f"expected a JSON object, found {_shown(fault.get('input'))}"
-    else:
-        text = f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, found {_shown(fault.get('input'))}"
-    return f"{path}: {text}" if path else text, path
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple | dict | bytes):
-        names = {list: "a list", tuple: "a list", dict: "an object", bytes: "text"}
-        return f"{names[type(value)]} of length {len(value)}"
-    text = repr(value[: _MAX_SHOWN + 1] if isinstance(value, str) else value)
-    text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates cannot be sent back
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
 def _encodable(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise PydanticCustomError(
-            "prm",
-            "character {at} is half of a surrogate pair, {half}, which is no text; send both halves or none",
-            {"at": error.start, "half": f"U+{ord(value[error.start]):04X}"},
-        ) from None
+    if half := half_character(value):
+        raise PydanticCustomError(OURS, "{half}", {"half": half})
     return value
 
 
@@ -144,17 +99,17 @@ class ScoreRequest(_Request):
 
     @model_validator(mode="after")
     def _one_form(self) -> ScoreRequest:
-        given = [name for name in ("steps", "candidates", "inputs") if getattr(self, name) is not None]
-        if len(given) != 1:
+        forms = [name for name in ("steps", "candidates", "inputs") if getattr(self, name) is not None]
+        if len(forms) != 1:
             raise PydanticCustomError(
-                "prm",
-                "give exactly one of steps, candidates and inputs; found {given}",
-                {"given": " and ".join(given) or "none of them"},
+                OURS,
+                "give exactly one of steps, candidates and inputs; found {forms}",
+                {"forms": " and ".join(forms) or "none of them"},
             )
         if self.question is None and self.inputs is None:
-            raise PydanticCustomError("prm", "question is missing; it stands beside {given}", {"given": given[0]})
+            raise PydanticCustomError(OURS, "question is missing; it stands beside {form}", {"form": forms[0]})
         if self.question is not None and self.inputs is not None:
-            raise PydanticCustomError("prm", "question stands beside steps or candidates; every input has its own", {})
+            raise PydanticCustomError(OURS, "question stands beside steps or candidates; every input has its own", {})
         return self
 
     @property
@@ -162,11 +117,11 @@ class ScoreRequest(_Request):
         """What is to be scored, in order, whichever way it was asked."""
         if self.inputs is not None:
             return list(self.inputs)
-        asked = [self.steps] if self.candidates is None else self.candidates
+        solutions = [self.steps] if self.candidates is None else self.candidates
         question = self.question or ""
         return [
             steps if isinstance(steps, Malformed) else Solution.model_construct(question=question, steps=steps)
-            for steps in asked
+            for steps in solutions
         ]
 
 
@@ -252,9 +207,9 @@ class RewardRequest(BaseModel):
     def _same_length(self) -> RewardRequest:
         if self.prompts is not None and len(self.prompts) != len(self.query):
             raise PydanticCustomError(
-                "prm",
-                "expected one prompt per query, found {found} prompts for {n} queries",
-                {"found": len(self.prompts), "n": len(self.query)},
+                OURS,
+                "expected one prompt per query, found {prompts} prompts for {queries} queries",
+                {"prompts": len(self.prompts), "queries": len(self.query)},
             )
         return self
 

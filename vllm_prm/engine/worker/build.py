@@ -1,0 +1,54 @@
+"""What a PRM engine's model is given: settings before it is built, a pooler when its layers are there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm_prm.engine.settings import StepSettings, bound_recipe_of, recipe_of, settings_of
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+    from vllm_prm.engine.worker.pooler import StepPooler
+
+
+def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...]) -> StepSettings:
+    """What this engine reads, checked against the configuration, the served tokenizer and the model's class.
+
+    heads: those that a model of this class can be read by. Raises UnsupportedError or RecipeError.
+    """
+    from vllm.logger import init_logger
+
+    from vllm_prm.engine.worker.refusals import cautions, refuse_configuration, refuse_head
+
+    logger = init_logger(f"vllm.{__name__}")
+    refuse_configuration(vllm_config, model_cls)
+    recipe = recipe_of(vllm_config.model_config)
+    refuse_head("lm_head" if recipe is None else recipe.head, model_cls, heads)
+    settings = settings_of(vllm_config.model_config)
+    bound = bound_recipe_of(vllm_config.model_config)
+    if bound is not None and bound.notice is not None:
+        logger.warning(bound.notice)
+    for caution in cautions(vllm_config):
+        logger.warning(caution)
+    logger.info(
+        "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
+        "none, from the pooler config" if bound is None else bound.recipe.name,
+        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))),
+        list(settings.scoring_ids),
+    )
+    return settings
+
+
+def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> StepPooler:
+    """The pooler of a model that is built. Raises UnsupportedError for layers that it cannot stand beside."""
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    from vllm_prm.engine.worker.pooler import StepPooler
+    from vllm_prm.engine.worker.refusals import refuse_prompts_that_never_start
+    from vllm_prm.engine.worker.score_cache import new_score_cache
+
+    refuse_prompts_that_never_start(vllm_config)
+    model_config = vllm_config.model_config
+    tokenizer = None if model_config.skip_tokenizer_init else cached_tokenizer_from_config(model_config)
+    return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))

@@ -1,0 +1,107 @@
+"""One builder for each kind of prompt: a solution's texts -> a draft.
+
+The kinds are described in `recipes.prompt`. Builders write text and say where the tags in it are; they know no tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vllm_prm.prompts.chats import Message, ends_in_text, render, turn
+from vllm_prm.prompts.drafts import Draft, SegmentsDraft, TextDraft
+from vllm_prm.prompts.texts import fill_question, fill_step, stripped
+from vllm_prm.recipes.binding import BoundRecipe
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A question and its steps, for one recipe.
+
+    question: as the prompt writes it. steps: as they were sent, stripped. written_steps: as the prompt writes them,
+    without their tags.
+    """
+
+    recipe: BoundRecipe
+    question: str
+    steps: tuple[str, ...]
+    written_steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, question: str, steps: list[str], recipe: BoundRecipe) -> Solution:
+        prompt_format = recipe.prompt_format
+        question, steps = stripped(question, steps, prompt_format)
+        written = tuple(fill_step(prompt_format, number, step) for number, step in enumerate(steps, 1))
+        return cls(recipe, fill_question(prompt_format, question), tuple(steps), written)
+
+    @property
+    def opening(self) -> list[Message]:
+        """The system turn of a chat, if the recipe has one."""
+        system = self.recipe.prompt_format.system
+        return [] if system is None else [turn("system", system)]
+
+    def user_turn(self, index: int) -> Message:
+        """Step `index` as a turn of its own; the first one begins with the question."""
+        return turn("user", (self.question if index == 0 else "") + self.written_steps[index])
+
+    def tagged_steps(self) -> tuple[str, list[int]]:
+        """All steps with their tags, as one text, and where in it each tag ends."""
+        text, tag_ends = "", []
+        for index, step in enumerate(self.written_steps):
+            text += (self.recipe.separator if index else "") + step + self.recipe.tag
+            tag_ends.append(len(text))
+        return text, tag_ends
+
+
+def raw(solution: Solution) -> Draft:
+    text, tag_ends = solution.tagged_steps()
+    before = len(solution.question)
+    return TextDraft(solution.question + text, tuple(before + end for end in tag_ends), is_chat=False)
+
+
+def segments(solution: Solution) -> Draft:
+    return SegmentsDraft(solution.question, solution.written_steps)
+
+
+def chat(solution: Solution) -> Draft:
+    text, tag_ends = solution.tagged_steps()
+    messages = [*solution.opening, turn("user", solution.question), turn("assistant", text)]
+    return _chat_draft(solution, messages, {len(messages) - 1: tag_ends})
+
+
+def turns(solution: Solution) -> Draft:
+    messages, tag_ends = solution.opening, {}
+    for index in range(len(solution.steps)):
+        messages.append(solution.user_turn(index))
+        tag_ends[len(messages)] = [len(solution.recipe.tag)]
+        messages.append(turn("assistant", solution.recipe.tag))
+    return _chat_draft(solution, messages, tag_ends)
+
+
+def judge(solution: Solution, index: int, earlier_passes: str, this_pass: str) -> Draft:
+    """The chat that asks about one step.
+
+    earlier_passes: their text, with the labels filled in. this_pass: its text, with `{tag}` where the model is read.
+    """
+    text = solution.recipe.separator.join([*solution.steps[:index], solution.written_steps[index]]) + earlier_passes
+    tag_ends = []
+    *before_tags, after_tags = this_pass.split("{tag}")
+    for before_tag in before_tags:
+        text += before_tag + solution.recipe.tag
+        tag_ends.append(len(text))
+    messages = [*solution.opening, turn("user", solution.question), turn("assistant", text + after_tags)]
+    return _chat_draft(solution, messages, {len(messages) - 1: tag_ends}, step=index)
+
+
+def dialogue(solution: Solution, index: int, messages: Sequence[Message]) -> Draft:
+    """The conversation up to step `index`, and the beginning of the assistant's answer, up to the tag."""
+    text = render(solution.recipe, messages, begin_answer=True) + solution.recipe.tag
+    return TextDraft(text, (len(text),), is_chat=True, step=index)
+
+
+def _chat_draft(
+    solution: Solution, messages: Sequence[Message], tag_ends: dict[int, list[int]], step: int | None = None
+) -> Draft:
+    """tag_ends: by index of the message, where in its content each tag ends."""
+    text = render(solution.recipe, messages)
+    return TextDraft(text, ends_in_text(solution.recipe, text, messages, tag_ends), is_chat=True, step=step)

@@ -1,0 +1,78 @@
+"""The tags among a prompt's tokens: one for each that was written, found in the ids and never assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vllm_prm.errors import RequestError
+from vllm_prm.recipes.binding import BoundRecipe
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """token_ids: of the whole prompt. tag_positions: of the last token of each tag that it writes, ascending."""
+
+    token_ids: list[int]
+    tag_positions: list[int]
+
+
+def last_tokens_of_tags(
+    recipe: BoundRecipe,
+    text: str,
+    tag_ends: Sequence[int],
+    steps: Sequence[str],
+    encode: Callable[[str], list[int]],
+) -> Tokenized:
+    """Tokenize a text and find the tags that it writes.
+
+    tag_ends: indices into `text` just after each of those tags. steps: whose tags they are ("step 1 of 3"), for
+    messages. Raises RequestError naming the first step whose tag is no token of its own.
+
+    Where the tag's text occurs as often as it was written, the tokens found are those. Where a step or the question
+    holds it too, or a token is missing, each written tag is looked up at the end of the tokens of the text up to it.
+    """
+    token_ids = encode(text)
+    occurrences = _occurrences(recipe.step_tags, token_ids)
+    if len(occurrences) == len(tag_ends) == _times_written(recipe, text):
+        return Tokenized(token_ids, occurrences)
+    tag_positions = []
+    for end, step in zip(tag_ends, steps, strict=True):
+        beginning = token_ids if end == len(text) else encode(text[:end])
+        if token_ids[: len(beginning)] != beginning or not recipe.ends_with_tag(beginning):
+            raise RequestError(_not_a_token(recipe, token_ids, beginning, step))
+        tag_positions.append(len(beginning) - 1)
+    return Tokenized(token_ids, tag_positions)
+
+
+def _occurrences(tags: Sequence[tuple[int, ...]], token_ids: list[int]) -> list[int]:
+    """Positions of the last token of every tag."""
+    last_ids = {tag[-1] for tag in tags}
+    longest = max(map(len, tags))
+    candidates = [position for position, token_id in enumerate(token_ids) if token_id in last_ids]
+    if longest == 1:
+        return candidates
+    return [
+        position
+        for position in candidates
+        if any(tuple(token_ids[max(0, position + 1 - len(tag)) : position + 1]) == tag for tag in tags)
+    ]
+
+
+def _times_written(recipe: BoundRecipe, text: str) -> int:
+    """How often any of the tags is written in the text, however it is spaced."""
+    return sum(text.count(tag) for tag in {tag.strip() or tag for tag in recipe.step_tag_texts})
+
+
+def _not_a_token(recipe: BoundRecipe, token_ids: list[int], beginning: list[int], step: str) -> str:
+    pairs = enumerate(zip(token_ids, beginning, strict=False))
+    differs = next((i for i, (a, b) in pairs if a != b), min(len(token_ids), len(beginning)))
+    around = token_ids[max(0, differs - 4) : differs + 4]
+    pieces = list(map(str, recipe.tokenizer.convert_ids_to_tokens(around)))
+    expected = " or ".join(str(list(tag)) for tag in recipe.step_tags)
+    return (
+        f"the tag {recipe.tag!r} after {step} is not the step tag {expected} in the prompt's tokens, so this step "
+        f"would have no score; the tokens there are {around}, {pieces}. The text beside the tag has merged with it: "
+        "change how that step ends or how the next one begins, or write the tag in the recipe's prompt section as the "
+        "tokenizer needs it (a leading space, a separator after it)"
+    )

@@ -1,0 +1,37 @@
+"""What our HTTP routes and their clients send each other.
+
+types.py   the bodies of requests and responses
+faults.py  what is wrong with a body, in sentences
+"""
+
+from vllm_prm.wire.faults import explain
+from vllm_prm.wire.types import (
+    CachedTokens,
+    ErrorInfo,
+    Failure,
+    Malformed,
+    RecipeResponse,
+    RewardRequest,
+    RewardResponse,
+    Score,
+    ScoreRequest,
+    ScoreResponse,
+    Solution,
+    Usage,
+)
+
+__all__ = [
+    "CachedTokens",
+    "ErrorInfo",
+    "Failure",
+    "Malformed",
+    "RecipeResponse",
+    "RewardRequest",
+    "RewardResponse",
+    "Score",
+    "ScoreRequest",
+    "ScoreResponse",
+    "Solution",
+    "Usage",
+    "explain",
+]
