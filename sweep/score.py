@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
+from sweep.rows import Row
 from sweep.small_engine import SCORING, TAG, encode, engine, nontrivial_weights, prompts
 
 LIMIT = {"float32": 1e-5, "bfloat16": 5e-3}  # of a difference, by the engine's dtype
 SPREAD = 0.1  # logits must differ by more than this, across tags and across tokens, or an error could hide
 
 
-def score(folder: str, dtype: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Run the checkpoint in `folder`; its row's fields, with "why" if a difference is above LIMIT[dtype]."""
+def score(folder: str, dtype: str, options: dict[str, Any]) -> Row:
+    """Run the checkpoint in `folder`; its row, with "why" if a difference is above LIMIT[dtype]."""
     nontrivial_weights()
     with engine(folder, dtype, options) as llm:
         hidden_rows: list[torch.Tensor] = []
