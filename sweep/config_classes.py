@@ -47,19 +47,19 @@ def _plain_class() -> Any:
                 raise AttributeError(name)
             return self[name]
 
-    def made(value: Any) -> Any:
+    def parsed(value: Any) -> Any:
         if isinstance(value, list):
-            return [made(item) for item in value]
+            return [parsed(item) for item in value]
         if isinstance(value, dict) and "model_type" in value:
             config_class(value["model_type"])
             return AutoConfig.for_model(**value)
         if isinstance(value, dict) and "no_op" in str(value):  # DeciLM's blocks, whose fields vLLM reads as attributes
-            return Fields({name: made(item) for name, item in value.items()})
+            return Fields({name: parsed(item) for name, item in value.items()})
         return value
 
     class Plain(PreTrainedConfig):
         def __post_init__(self, **fields: Any) -> None:
-            super().__post_init__(**{name: made(value) for name, value in fields.items()})
+            super().__post_init__(**{name: parsed(value) for name, value in fields.items()})
 
         def get_text_config(self, *args: Any, **kwargs: Any) -> Any:
             for name in ("text_config", "llm_config", "language_config"):
