@@ -2,7 +2,7 @@
 
 The registry's torchvision and torchaudio are built for CUDA and do not import beside a CPU torch, yet most
 multimodal models import them at the top of their files, for the image and audio processing that a prompt of text
-never reaches. Here such an import succeeds, and only using what was imported would do nothing.
+never reaches. Here such an import succeeds; what was imported does nothing when it is used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LIBRARIES = ("torchvision", "torchaudio", "timm", "open_clip")
 
 
 class _AnyName(type):
-    """Every class made by it has every attribute, so that `InterpolationMode.BICUBIC` is something."""
+    """A class made by it has every attribute, so that reading `InterpolationMode.BICUBIC` raises nothing."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__"):

@@ -1,9 +1,10 @@
-"""What architectures that hear, and do not see, need beyond configs.SMALL."""
+"""The entries of architectures that hear and do not see."""
 
 from __future__ import annotations
 
-from sweep.configs import DECODER, Entry
-from sweep.vision import QWEN3
+from sweep.entries import Entry
+from sweep.sizes import DECODER
+from sweep.text import QWEN3
 
 AUDIO: dict[str, Entry] = {
     "CohereAsrForConditionalGeneration": Entry(
@@ -29,7 +30,7 @@ AUDIO: dict[str, Entry] = {
                 "crq_transformer_config": {**DECODER, "model_type": "qwen3", "head_dim": 32},
             },
         },
-        raw=True,
+        whole=True,
     ),
     "MoonshotKimiaForCausalLM": Entry("kimi_audio", {**DECODER, "kimia_adaptor_input_dim": 128}),
     "MossAudioModel": Entry(
@@ -59,7 +60,7 @@ AUDIO: dict[str, Entry] = {
                 **{"encoder_ffn_dim": 256, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 256},
             },
         },
-        raw=True,
+        whole=True,
     ),
     "VoxtralForConditionalGeneration": Entry(
         fields={

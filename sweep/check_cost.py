@@ -1,9 +1,9 @@
 """What the check of the output head costs at start-up; the numbers of docs/numerics.md.
 
 `python -m sweep.check_cost`, about a minute, no engine: vLLM's own head and logits processor in a model of nothing
-else, in float32. Beside the check stands what it cannot be faster than: one row through the same weights, by torch
-alone. Seconds are the fastest of five; bytes are everything that the check allocates, freed or not, so its
-peak is lower.
+else, in float32. The check cannot be faster than one row through the same weights by torch alone, so that is printed
+beside it. Seconds are the fastest of five; bytes are everything that the check allocates, freed or not, so its peak is
+lower.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def _measure(width: int) -> None:
     model = Model()
     model.lm_head.weight.data.normal_(0, width**-0.5)
     model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
-    seconds, one_row = [], []
+    check_seconds, row_seconds = [], []
     row = torch.randn(1, width)
     for _ in range(5):
         began = time.perf_counter()
         torch.nn.functional.linear(row, model.lm_head.weight)
-        one_row.append(time.perf_counter() - began)
+        row_seconds.append(time.perf_counter() - began)
         head = ScoringHead(model)
         began = time.perf_counter()
         head.prepare_loaded(width, torch.float32)
-        seconds.append(time.perf_counter() - began)
+        check_seconds.append(time.perf_counter() - began)
         assert head.checked
         assert head.whole_because is None, head.whole_because
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -65,7 +65,7 @@ def _measure(width: int) -> None:
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.events())
     weights = model.lm_head.weight.nbytes
     print(
-        f"| {width} | {weights / 1e6:.0f} MB | {min(seconds):.3f} | {min(one_row):.3f} "
+        f"| {width} | {weights / 1e6:.0f} MB | {min(check_seconds):.3f} | {min(row_seconds):.3f} "
         f"| {allocated / 1e6:.1f} MB | {allocated / weights:.2%} |"
     )
 

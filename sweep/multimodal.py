@@ -1,9 +1,20 @@
-"""What architectures that see need beyond configs.SMALL."""
+"""The entries of architectures that see (many of them hear as well)."""
 
 from __future__ import annotations
 
-from sweep.configs import DECODER, MLA_IN_FLOAT32, Entry
-from sweep.text import ATTENTION_ONLY, DEEPSEEK_V4, GLM5_NEXT, MIMO_V2, MINIMAX_M3, QWEN4_EXP
+from sweep.entries import MLA_IN_FLOAT32, Entry
+from sweep.sizes import DECODER
+from sweep.text import (
+    ATTENTION_ONLY,
+    DEEPSEEK_V4,
+    GLM5_NEXT,
+    LLAMA,
+    MIMO_V2,
+    MINIMAX_M3,
+    QWEN2,
+    QWEN3,
+    QWEN4_EXP,
+)
 from sweep.vision import (
     DEEPSEEK_VL,
     DOTS,
@@ -11,15 +22,12 @@ from sweep.vision import (
     FLAT_VISION,
     GEMMA4,
     IMAGE_TOKENS,
-    LLAMA,
     MIMO_VISION,
     MOLMO,
     MOONDREAM,
     NEMOTRON_VL,
     OVIS_VISION,
     PERCEPTION,
-    QWEN2,
-    QWEN3,
     SIGLIP,
     STEP3P7,
     VISION_FIRST,
@@ -30,12 +38,12 @@ MULTIMODAL: dict[str, Entry] = {
     "CohereCompassForConditionalGeneration": Entry(
         fields={"text_config": {"tie_word_embeddings": True}, "tie_word_embeddings": True}
     ),
-    "DeepseekVLV2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
-    "DeepseekOCRForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
-    "DeepseekOCR2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, raw=True),
-    "UnlimitedOCRForCausalLM": Entry("unlimited-ocr", DEEPSEEK_VL, raw=True),
-    "DeepseekV41ForCausalLM": Entry("deepseek_v41", DEEPSEEK_V4, raw=True),
-    "DeepseekV4ForConditionalGeneration": Entry("deepseek_v4", DECODER, raw=True),
+    "DeepseekVLV2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, whole=True),
+    "DeepseekOCRForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, whole=True),
+    "DeepseekOCR2ForCausalLM": Entry("deepseek_vl_v2", DEEPSEEK_VL, whole=True),
+    "UnlimitedOCRForCausalLM": Entry("unlimited-ocr", DEEPSEEK_VL, whole=True),
+    "DeepseekV41ForCausalLM": Entry("deepseek_v41", DEEPSEEK_V4, whole=True),
+    "DeepseekV4ForConditionalGeneration": Entry("deepseek_v4", DECODER, whole=True),
     "Dots3NoteForCausalLM": Entry("dots3_note"),
     "DotsOCRForCausalLM": Entry(
         "dots_ocr", {**DECODER, "vision_config": {**FLAT_VISION, **DOTS, "model_type": "dots_vit"}, **IMAGE_TOKENS}
@@ -128,7 +136,7 @@ MULTIMODAL: dict[str, Entry] = {
             "text_config": MINIMAX_M3,
             "vision_config": {**FLAT_VISION, "model_type": "minimax_vision", "img_token_compression_config": {}},
         },
-        raw=True,
+        whole=True,
     ),
     "MiniCPMV4_6ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
     "MiniCPMV4_7ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
@@ -192,8 +200,8 @@ MULTIMODAL: dict[str, Entry] = {
             **{"min_num_patches": 4, "max_num_patches": 16, "resid_pdrop": 0.0},
         },
     ),
-    "Moondream3ForCausalLM": Entry("moondream3", MOONDREAM, raw=True),
-    "HfMoondream": Entry("moondream3", MOONDREAM, raw=True),
+    "Moondream3ForCausalLM": Entry("moondream3", MOONDREAM, whole=True),
+    "HfMoondream": Entry("moondream3", MOONDREAM, whole=True),
     "InternS2PreviewForConditionalGeneration": Entry("qwen3_5_moe", {"text_config": ATTENTION_ONLY}),
     "Qwen3_5ForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
     "Qwen3_5MoeForConditionalGeneration": Entry(fields={"text_config": ATTENTION_ONLY}),
@@ -231,7 +239,7 @@ MULTIMODAL: dict[str, Entry] = {
             },
             "hidden_size": 128,
         },
-        raw=True,
+        whole=True,
     ),
     "Phi3VForCausalLM": Entry(
         "phi3",

@@ -1,19 +1,22 @@
-"""docs/architectures.md from sweep/results.jsonl: a row for every architecture that the installed vLLM registers."""
+"""docs/architectures.md from the rows of results: a table row for every architecture that the installed vLLM registers.
+
+Measures nothing: an architecture without a row of results is shown as not tried. `python -m sweep.report`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from sweep import oracle
+from sweep.architectures import registered
+from sweep.kinds import KINDS
 from sweep.reasons import REASONS
-from sweep.run import results
+from sweep.rows import GENERATION_ROWS, SCORE_ROWS, Row, last_rows
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 OUTCOMES = {"verified": "verified", "refused": "refused", "stopped": "not buildable here", "failed": "not right"}
 
-BATCH_LIMIT = 1e-5  # as for a prompt alone
+BATCH_LIMIT = 1e-5  # of a probability, as score.py allows it for a prompt alone
 BATCH_NOTE = "prompt by prompt; with several prompts in a batch its scores move by {:.1g}"
 
 HEADER = """# Architectures
@@ -36,30 +39,7 @@ it did not start on a CPU with the configuration that the sweep makes, for the r
 {summary}
 """
 
-
-def main() -> None:
-    from vllm import __version__
-    from vllm.model_executor.models import registry
-
-    rows = results()
-    groups = {"Text": registry._TEXT_GENERATION_MODELS, "Multimodal": registry._MULTIMODAL_MODELS}
-    parts, summary = [], []
-    for title, names in groups.items():
-        cells = [_cells(name, rows.get(name, {})) for name in names]
-        counts = Counter(outcome for _, outcome, *_ in cells)
-        said = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-        summary.append(f"{title}: {len(cells)} architectures, {said}.")
-        lines = ["| architecture | outcome | head | difference | note |", "|---|---|---|---|---|"]
-        lines += [f"| `{name}` | " + " | ".join(rest) + " |" for name, *rest in sorted(cells)]
-        parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
-    parts.append(_oracle_section())
-    version = __version__.split("+")[0]
-    DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(HEADER.format(version=version, summary=" ".join(summary)) + "\n" + "\n".join(parts))
-    print(f"{DOCUMENT}: {' '.join(summary)}")
-
-
-ORACLE = """## Against a generation engine
+GENERATION_SECTION = """## Against a generation engine
 
 The rows above compare columns with the whole head of the same pooling model. Here nothing of ours is on the other side:
 a second engine generates text with the same weights, is asked for the log-probabilities of the whole vocabulary at
@@ -75,40 +55,60 @@ Where that is more than the limit, the difference cannot be expected to be less:
 """
 
 
-def _oracle_section() -> str:
-    rows = []
-    found = oracle.results()
-    for name, kind in oracle.KINDS.items():
-        row = found.get(name, {"why": "not run"})
-        measured = f"{row['difference']:.1e}" if "difference" in row else _observed(row["why"])
-        batch = f"{row['generation_batch_difference']:.0e}" if "generation_batch_difference" in row else ""
-        rows.append(f"| {kind} | `{name}` | {row.get('steps', '')} | {measured} | {batch} |")
-    count = sum("difference" in found.get(name, {}) for name in oracle.KINDS)
-    return ORACLE.format(count=count) + "\n".join(rows) + "\n"
+def main() -> None:
+    from vllm import __version__
+
+    rows = last_rows(SCORE_ROWS)
+    sections, summary = [], []
+    for title, names in registered().items():
+        cells = [_cells(name, rows.get(name, {})) for name in names]
+        counts = Counter(outcome for _, outcome, *_ in cells)
+        by_outcome = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        summary.append(f"{title}: {len(cells)} architectures, {by_outcome}.")
+        lines = ["| architecture | outcome | head | difference | note |", "|---|---|---|---|---|"]
+        lines += [f"| `{name}` | " + " | ".join(others) + " |" for name, *others in sorted(cells)]
+        sections.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
+    sections.append(_generation_section(last_rows(GENERATION_ROWS)))
+    version = __version__.split("+")[0]
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    DOCUMENT.write_text(HEADER.format(version=version, summary=" ".join(summary)) + "\n" + "\n".join(sections))
+    print(f"{DOCUMENT}: {' '.join(summary)}")
 
 
-def _observed(error: str) -> str:
-    """An error as a table cell."""
-    if error.startswith("LookupError"):
-        return "its configuration class comes with the checkpoint's own code, and the sweep has no stand-in for it"
-    text = " ".join(error.split()).replace("|", "/")
-    return f'"{text[:180]}{"..." if len(text) > 180 else ""}"'
-
-
-def _cells(name: str, row: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    """Name, outcome, head, difference, note."""
+def _cells(name: str, row: Row) -> tuple[str, str, str, str, str]:
+    """Name, outcome, head, difference, note; `row` is empty for an architecture that was not tried."""
     outcome = OUTCOMES[row["outcome"]] if row else "not tried"
     why = row.get("why", "the sweep has not run")
-    note = why.removeprefix("UnsupportedError: ") if outcome == "refused" else REASONS.get(name) or _observed(why)
+    note = why.removeprefix("UnsupportedError: ") if outcome == "refused" else REASONS.get(name) or _error_cell(why)
     if outcome != "verified":
         return name, outcome, "", "", note
     head = "columns" if row["head"] == "columns" else "whole head"
     notes = [row["head"]] if head != "columns" else []
     notes += [row["dtype"]] if row["dtype"] != "float32" else []
     notes += [REASONS[name]] if name in REASONS else []
-    if (apart := row["batch_difference"]) > BATCH_LIMIT:
-        notes.append(BATCH_NOTE.format(apart))
+    if (in_a_batch := row["batch_difference"]) > BATCH_LIMIT:
+        notes.append(BATCH_NOTE.format(in_a_batch))
     return name, outcome, head, f"{max(row['difference'], row['logit_difference']):.1e}", "; ".join(notes)
+
+
+def _generation_section(rows: dict[str, Row]) -> str:
+    """The table of KINDS, whose rows of results are `rows`."""
+    lines, compared = [], 0
+    for name, kind in KINDS.items():
+        row = rows.get(name, {"why": "not run"})
+        compared += "why" not in row
+        difference = _error_cell(row["why"]) if "why" in row else f"{row['difference']:.1e}"
+        batch = f"{row['generation_batch_difference']:.0e}" if "generation_batch_difference" in row else ""
+        lines.append(f"| {kind} | `{name}` | {row.get('steps', '')} | {difference} | {batch} |")
+    return GENERATION_SECTION.format(count=compared) + "\n".join(lines) + "\n"
+
+
+def _error_cell(error: str) -> str:
+    """An error as a table cell."""
+    if error.startswith("LookupError"):
+        return "its configuration class comes with the checkpoint's own code, and the sweep has no stand-in for it"
+    text = " ".join(error.split()).replace("|", "/")
+    return f'"{text[:180]}{"..." if len(text) > 180 else ""}"'
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
-"""What text-generation architectures need beyond configs.SMALL."""
+"""The entries of text-generation architectures, and the parts of language models that multimodal entries share."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sweep.configs import DECODER, EXPERTS, MLA_IN_FLOAT32, MLA_SIZES, Entry
+from sweep.entries import MLA_IN_FLOAT32, Entry
+from sweep.sizes import DECODER, EXPERTS, MLA_SIZES
 
-# The kernels of their linear-attention layers are for GPUs, or for newer CPUs; the attention layers run anywhere.
+LLAMA: dict[str, Any] = {"model_type": "llama"}
+QWEN2: dict[str, Any] = {"model_type": "qwen2"}
+QWEN3: dict[str, Any] = {"model_type": "qwen3"}
+
+# For models that mix in linear attention: its kernels need a GPU or a newer CPU, attention layers run anywhere.
 ATTENTION_ONLY: dict[str, Any] = {"layer_types": ["full_attention"] * 2}
 DECI_BLOCK: dict[str, Any] = {
     "attention": {"no_op": False, "replace_with_linear": False, "n_heads_in_group": 2},
@@ -138,8 +143,8 @@ TEXT: dict[str, Entry] = {
     "LongcatFlashForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
     "LongcatFlashNgramForCausalLM": Entry("longcat_flash", LONGCAT, MLA_IN_FLOAT32),
     "Glm5NextForCausalLM": Entry("glm5_next_text", GLM5_NEXT, MLA_IN_FLOAT32),
-    "MiniMaxM3SparseForCausalLM": Entry("minimax_m3_vl", {"text_config": MINIMAX_M3}, raw=True),
-    "DeepseekV4ForCausalLM": Entry("deepseek_v4", DEEPSEEK_V4, raw=True),
+    "MiniMaxM3SparseForCausalLM": Entry("minimax_m3_vl", {"text_config": MINIMAX_M3}, whole=True),
+    "DeepseekV4ForCausalLM": Entry("deepseek_v4", DEEPSEEK_V4, whole=True),
     "Qwen4ExpForCausalLM": Entry(fields={"text_config": QWEN4_EXP}),
     "MiniCPMForCausalLM": Entry(
         "minicpm", {**DECODER, "dim_model_base": 64, "scale_depth": 1.4, "scale_emb": 2.0, "num_experts": 0}

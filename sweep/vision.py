@@ -1,15 +1,13 @@
-"""Parts of multimodal configs that several architectures share, or that are long."""
+"""Parts of the configs of models that see: those that several architectures share, and those that are long."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sweep.configs import DECODER, EXPERTS, Entry
+from sweep.entries import Entry
+from sweep.sizes import DECODER, EXPERTS
 from sweep.text import NEMOTRON_H, STEP3P5
 
-LLAMA: dict[str, Any] = {"model_type": "llama"}
-QWEN2: dict[str, Any] = {"model_type": "qwen2"}
-QWEN3: dict[str, Any] = {"model_type": "qwen3"}
 SIGLIP: dict[str, Any] = {"model_type": "siglip_vision_model"}
 IMAGE_TOKENS = {"image_token_id": 990, "image_token_index": 990, "video_token_id": 991, "video_token_index": 991}
 
@@ -22,13 +20,14 @@ INTERN_VIT: dict[str, Any] = {
 }
 
 
-def intern_vl(text: dict[str, Any], **more: Any) -> Entry:
+def intern_vl(text: dict[str, Any], **changes: Any) -> Entry:
+    """A model of the InternVL family around the language model `text`; `changes` add fields or replace them."""
     fields = {
         **{"llm_config": text, "text_config": text, "vision_config": INTERN_VIT, "downsample_ratio": 0.5},
         **{"select_layer": -1, "ps_version": "v2", "force_image_size": 448, "use_thumbnail": True},
         **{"dynamic_image_size": True, "min_dynamic_patch": 1, "max_dynamic_patch": 2, "template": "plain"},
     }
-    return Entry("internvl_chat", {**fields, **more})
+    return Entry("internvl_chat", {**fields, **changes})
 
 
 # The language model of DeepSeek-VL2 and its OCR descendants, with plain attention.
@@ -56,7 +55,7 @@ FLAT_VISION: dict[str, Any] = {
     },
     **{"num_heads": 4, "window_size": 56, "fullatt_block_indexes": [1], "out_hidden_size": 128, "embed_dim": 128},
 }
-# The checkpoint's own flat config; transformers' class nests the text fields that vLLM reads at the top.
+# The checkpoint's own flat config. transformers' class nests the text fields, but vLLM reads them at the top.
 ERNIE_VL: dict[str, Any] = {
     **{**DECODER, "head_dim": 32, "freq_allocation": 4, "use_bias": False, "moe_num_experts": [4, 4], "moe_k": 2},
     **{"moe_intermediate_size": [128, 128], "moe_num_shared_experts": 1, "moe_layer_interval": 1},
@@ -69,13 +68,13 @@ MIMO_VISION: dict[str, Any] = {
     **{"model_type": "mimo_vision", "vit_window_attn_types": [-1, -1], "visual_token_window_size": 64},
     **{"num_key_value_heads": 4, "qk_channels": 32, "kv_channels": 32, "use_sink": False},
 }
-# Of the vision tower of Step's models, which transformers names otherwise.
+# The vision tower of Step's models; transformers gives these fields other names.
 PERCEPTION: dict[str, Any] = {
     **{"width": 128, "layers": 2, "heads": 4, "output_dim": 128, "image_size": 56, "patch_size": 14},
     **{"use_abs_posemb": True, "use_cls_token": False, "use_rope2d": True, "use_ln_pre": True, "use_ln_post": False},
     **{"mlp_ratio": 2.0, "ls_init_value": 0.1, "hidden_act": "gelu"},
 }
-# The checkpoint's own config; transformers' class of its type has not the fields that vLLM reads.
+# The checkpoint's own config; transformers' class for its model_type lacks the fields that vLLM reads.
 STEP3P7: dict[str, Any] = {
     "text_config": {
         **{**DECODER, **STEP3P5, "model_type": "step_own_text", "architectures": ["Step3p5ForCausalLM"]},
