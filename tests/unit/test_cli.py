@@ -84,24 +84,24 @@ BAD = [
     (b'{"question": "q", "steps": ["a"]', "not JSON: Expecting ',' delimiter at column 33"),
     (b'{"question": "\xff", "steps": ["a"]}', "not UTF-8: byte 0xff at byte 15"),
     (b"[" * 100_000, "not JSON that can be read"),
-    ([1, 2], 'a JSON list, not an object; expected {"question": ..., "steps": [...]}'),
-    ("text", "a JSON text, not an object"),
-    (None, "a JSON null, not an object"),
+    ([1, 2], "a list of 2, not an object; expected one object a line"),
+    ("text", 'the text "text", not an object'),
+    (None, "null, not an object"),
     ({}, 'no "question" (or "problem") among the fields (none); expected'),
     ({"steps": ["a"], "text": ""}, 'no "question" (or "problem") among the fields "steps", "text"'),
     ({"question": "q"}, 'no "steps" and no "solution" among the fields "question"'),
     ({"question": "q", "candidates": [["a"]]}, "`vllm-prm rank` takes those"),
-    ({"question": 3, "steps": ["a"]}, '"question" is the number 3; expected a text'),
+    ({"question": 3, "steps": ["a"]}, '"question" is the number 3; expected text'),
     (
         {"question": "q", "steps": "a b"},
-        '"steps" is the text "a b"; expected a list of texts, one for each step; a text',
+        'steps is one text; expected a list with one text for each step. A text in one piece goes into "solution"',
     ),
-    ({"question": "q", "steps": []}, '"steps" has no steps; expected at least one'),
-    ({"question": "q", "steps": ["a", None]}, 'step 1 of "steps" is null; expected a text'),
-    ({"question": "q", "steps": [{"text": "a"}]}, 'step 0 of "steps" is the object {"text": "a"}; expected a text'),
-    ({"question": "q", "solution": ["a"]}, '"solution" is the list ["a"]; expected a text'),
+    ({"question": "q", "steps": []}, "steps is empty: there are no steps to score; give at least one"),
+    ({"question": "q", "steps": ["a", None]}, "step 2 of 2 is null; expected text"),
+    ({"question": "q", "steps": [{"text": "a"}]}, "step 1 of 1 is an object of 1 fields; expected text"),
+    ({"question": "q", "solution": ["a"]}, '"solution" is a list of 1; expected text'),
     ({"question": "q", "solution": " \n"}, '"solution": there is no step in'),
-    (b'{"question": "\\ud800", "steps": ["a"]}', "holds half a character, '\\ud800', which no tokenizer can read"),
+    (b'{"question": "\\ud800", "steps": ["a"]}', '"question": character 0 is half of a surrogate pair, U+D800'),
     ({"question": "q", "steps": [TOO_LONG]}, "line 2: step 1 no longer fits"),
     ({"question": "q", "steps": [BROKEN]}, "failed with HTTP 500: it broke"),
 ]
@@ -143,8 +143,12 @@ def test_rank(score):
     ("line", "message"),
     [
         (GOOD, 'no "candidates" among the fields "question", "steps"'),
-        ({"question": "q", "candidates": []}, '"candidates" is the list []; expected a list of at least one'),
-        ({"question": "q", "candidates": [["a"], 3]}, "candidate 1 is the number 3; expected a list of texts"),
+        ({"question": "q", "candidates": []}, '"candidates" is a list of 0; expected a list of at least one candidate'),
+        (
+            {"question": "q", "candidates": [["a"], 3]},
+            "candidate 1 is the number 3; expected a list with one text for each step",
+        ),
+        ({"question": "q", "candidates": [["a"], ["a", " "]]}, "step 2 of 2 in candidate 1 is empty; leave it out"),
         ({"question": "q", "candidates": [["a"], [TOO_LONG]]}, "candidate 1: step 1 no longer fits"),
     ],
 )
@@ -253,6 +257,16 @@ def test_evaluate_keeps_scores_and_needs_no_server_the_second_time(url, tmp_path
     assert json.loads(capsys.readouterr().out)["splits"][0]["num_error"] == 20
     assert main(["evaluate", str(given), "--server", url, "-q", "--tune-on", "nope"]) == 2
     assert "no split 'nope' to choose the threshold on; there are split" in capsys.readouterr().err
+
+
+def test_evaluate_without_an_output_says_where_the_reasons_are(url, tmp_path, capfd):
+    given = tmp_path / "split.jsonl"
+    rows = [{"problem": "p", "steps": [step], "label": -1} for step in ("a", TOO_LONG)]
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["evaluate", str(given), "--json", "--server", url, "-q"]) == 1
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["splits"]
+    assert "1 of 2 lines have no answer: with -o FILE, that file says why" in printed.err
 
 
 def test_report(score, tmp_path, capsys):

@@ -14,7 +14,6 @@ from conftest import hears_interrupts
 from wire import expected, speaking
 
 from vllm_prm.cli import main
-from vllm_prm.cli.lines import Line
 from vllm_prm.cli.output import encoded
 
 LINES = 10_000
@@ -215,8 +214,8 @@ def test_interrupted_by_hand(tmp_path):
 
 
 def test_what_utf8_cannot_spell_is_escaped():
-    line = Line(1, "", {"question": "\ud800"})
-    assert json.loads(encoded(line.value)) == line.value
+    fields = {"question": "\ud800"}
+    assert json.loads(encoded(fields)) == fields
 
 
 def test_patience_keeps_an_error_that_is_the_solutions_own():
