@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import pytest
 from wire import RECIPE, expected
@@ -63,6 +64,15 @@ def test_what_stops_a_run_says_how_it_can_go_on(tmp_path, error):
     assert error.__notes__ == [f"{path} is whole up to its last line; the same command goes on from there"]
 
 
+def test_the_same_command_would_overwrite_again(tmp_path):
+    path, interrupt = tmp_path / "out.jsonl", KeyboardInterrupt()
+    stream = answers(lines(1, 1), TASK, lambda batch: [expected(steps) for _, steps in batch], 1)
+    with suppress(KeyboardInterrupt), Output(path, overwrite=True) as output:
+        output.append(next(stream))
+        raise interrupt
+    assert "the same command without --overwrite goes on from there" in interrupt.__notes__[0]
+
+
 @pytest.mark.parametrize("error", [RequestError("wrong"), RecipeError("no recipe"), ResumeError("foreign")])
 def test_the_same_command_is_no_advice_where_it_would_fail_again(tmp_path, error):
     with pytest.raises(type(error)), Output(tmp_path / "out.jsonl"):
@@ -75,8 +85,10 @@ def test_nothing_is_thrown_away_before_there_is_an_answer(tmp_path):
     written(path, 1, 2)
     before = path.read_bytes() + b'{"half'
     path.write_bytes(before)
+    error = EngineError("the engine did not start")
     with pytest.raises(EngineError), Output(path, overwrite=True):
-        raise EngineError("the engine did not start")
+        raise error
+    assert error.__notes__ == [f"{path} is as it was"]
     assert path.read_bytes() == before
     with Output(path, overwrite=True) as output:
         assert list(output.earlier(iter(lines(1, 2)), TASK)) == []

@@ -1,13 +1,14 @@
 """The command line, `vllm-prm`.
 
-score.py rank.py evaluate.py   make a task and run it      report.py recipes.py doctor.py   one command each
-options.py                     the options they share
+score.py rank.py evaluate.py     make a task, which running.py runs
+report.py recipes.py doctor.py   need no run: each is a command by itself
+options.py                       the options they share
 
-The way of a JSONL line, from top to bottom:
-running.py    lines in, answers out, by a source        lines.py     what a line asks for
-files.py      the files that are named                  sources.py   --model and --server
-answers.py    from lines to answers, in batches         patience.py  waiting for a server that is away
-output.py     the output file, and going on with it     progress.py  what is said on stderr meanwhile
+The way of a line, once from top to bottom; what a room calls stands below it:
+running.py   takes lines from files.py, gets their answers by a source and a task, hands them to the output
+answers.py   lines in, answers out, a batch at a time       lines.py     what a line asks for
+sources.py   --model and --server: what scores a batch      patience.py  waiting for a server that is away
+output.py    the output file, and going on with it          progress.py  what is said on stderr meanwhile
 
 What is called is the library's. vLLM and torch are imported only by a command that needs them, and everything but
 argparse only by the command that runs, so help and the commands for files come at once.
@@ -20,6 +21,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vllm_prm import __version__
+from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score
 from vllm_prm.cli.options import refuse_unknown
 from vllm_prm.errors import PRMError, RequestError
 
@@ -36,9 +39,6 @@ Serving needs no command of ours: vllm serve M --task embed"""
 
 
 def parser() -> argparse.ArgumentParser:
-    from vllm_prm import __version__
-    from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score
-
     top = argparse.ArgumentParser(
         prog="vllm-prm", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -99,7 +99,10 @@ class Output:
     def _how_to_go_on(self) -> str:
         if self._path is None:
             return "The lines printed so far are whole; with -o FILE a run can be continued by the same command"
-        return f"{self._path} is whole up to its last line; the same command goes on from there"
+        if self._overwrite and not self._cut:
+            return f"{self._path} is as it was"
+        again = "the same command without --overwrite" if self._overwrite else "the same command"
+        return f"{self._path} is whole up to its last line; {again} goes on from there"
 
 
 class Unwritten(Output):

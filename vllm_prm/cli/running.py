@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -43,23 +44,36 @@ def run_task(
     total: how many lines there are, if that is known. collect: is called with every answer, the earlier ones too.
     The source is opened only if a line is left to answer.
     """
-    answered = failed = 0
+    counts = _Counts()
     with output:
         for answer in output.earlier(lines, task):
-            answered, failed = answered + 1, failed + (answer.error is not None)
+            counts.add(answer)
             collect(answer)
-        earlier, first = answered, next(lines, None)
+        earlier, first = counts.answers, next(lines, None)
         if first is not None:
             if earlier and not quiet:
                 say(f"{output.name} has {earlier:,} lines already; going on after them")
             with source.open() as score, progress_bar(quiet, total, earlier) as bar:
                 for answer in answers(chain([first], lines), task, score, source.batch_size):
                     output.append(answer)
-                    answered, failed = answered + 1, failed + (answer.error is not None)
+                    counts.add(answer)
                     collect(answer)
                     bar.update()
-    if failed:
-        say(f"{failed:,} of {answered:,} lines have no answer: {output.errors_hint}")
+    if counts.errors:
+        say(f"{counts.errors:,} of {counts.answers:,} lines could not be scored: {output.errors_hint}")
     elif not quiet:
-        say(f"{answered:,} lines, all answered" + (f" ({answered - earlier:,} of them in this run)" if earlier else ""))
-    return int(failed > 0)
+        new = f" ({counts.answers - earlier:,} of them in this run)" if earlier else ""
+        say(f"{counts.answers:,} lines, all scored{new}")
+    return int(counts.errors > 0)
+
+
+@dataclass
+class _Counts:
+    """How many answers there are, and how many of them are errors."""
+
+    answers: int = 0
+    errors: int = 0
+
+    def add(self, answer: Answer) -> None:
+        self.answers += 1
+        self.errors += answer.error is not None
