@@ -10,7 +10,7 @@ from wire import RECIPE, expected
 
 from vllm_prm import load_recipe
 from vllm_prm.cli.answers import ScoreTask, answers
-from vllm_prm.cli.output import Output, ResumeError
+from vllm_prm.cli.output import Output, ResumeError, Unwritten
 from vllm_prm.cli.sources import ModelSource, ServerSource
 from vllm_prm.errors import EngineError, RecipeError, RequestError
 from vllm_prm.jsonl import Line
@@ -62,6 +62,15 @@ def test_what_stops_a_run_says_how_it_can_go_on(tmp_path, error):
     with pytest.raises(type(error)), Output(path):
         raise error
     assert error.__notes__ == [f"{path} is whole up to its last line; the same command goes on from there"]
+
+
+def test_what_was_not_to_be_written_is_lost(capfd):
+    interrupt = KeyboardInterrupt()
+    with suppress(KeyboardInterrupt), Unwritten() as output:
+        output.append(next(answers(lines(0), TASK, lambda batch: [], 1)))
+        raise interrupt
+    assert interrupt.__notes__ == ["Nothing of it was written; with -o FILE a run can be continued by the same command"]
+    assert capfd.readouterr().out == ""
 
 
 def test_the_same_command_would_overwrite_again(tmp_path):
