@@ -24,12 +24,12 @@ ENGINE = ["--model", TINY_PRM, "--", "--dtype", "float32", "--enforce-eager", "-
 @pytest.fixture(scope="module")
 def lines():
     rng = random.Random(11)
-    made = [solution(rng, mistakes=n % 2) for n in range(LINES)]
-    return [{"id": n, "question": one.question, "steps": list(one.steps)} for n, one in enumerate(made)]
+    solutions = [solution(rng, mistakes=n % 2) for n in range(LINES)]
+    return [{"id": n, "question": made.question, "steps": list(made.steps)} for n, made in enumerate(solutions)]
 
 
-def called(command, given, *options):
-    text = "".join(json.dumps(line) + "\n" for line in given)
+def called(command, values, *options):
+    text = "".join(json.dumps(line) + "\n" for line in values)
     done = subprocess.run(
         [*COMMAND, command, *options], input=text, capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -50,15 +50,17 @@ def test_an_engine_of_its_own(offline, lines):
 def test_the_same_as_in_python(offline, lines):
     items = [(line["question"], line["steps"]) for line in lines]
     with PRM(TINY_PRM, dtype="float32", enforce_eager=True, max_model_len=512) as prm:
-        found = prm.score_batch(items, progress=False)
-    for ours, line in zip(found, offline, strict=True):
-        assert line["step_scores"] == pytest.approx(ours.step_scores, abs=1e-6)  # float32, batched otherwise
+        results = prm.score_batch(items, progress=False)
+    for result, line in zip(results, offline, strict=True):
+        assert line["step_scores"] == pytest.approx(result.step_scores, abs=1e-6)  # float32, batched otherwise
 
 
 def test_the_same_over_http(tiny_prm_url, offline, lines):
-    for ours, line in zip(called("score", lines, "--server", tiny_prm_url, "--return", "logits"), offline, strict=True):
-        assert ours["step_scores"] == pytest.approx(line["step_scores"], abs=1e-6)
-        assert ours["first_error"] == line["first_error"]
+    for result, line in zip(
+        called("score", lines, "--server", tiny_prm_url, "--return", "logits"), offline, strict=True
+    ):
+        assert result["step_scores"] == pytest.approx(line["step_scores"], abs=1e-6)
+        assert result["first_error"] == line["first_error"]
 
 
 def test_rank_chooses_the_right_one(tiny_prm_url):

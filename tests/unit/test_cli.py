@@ -28,12 +28,12 @@ def score(url, tmp_path):
     """score(*lines, *options) -> (exit code, output lines); lines are texts or JSON values."""
 
     def run(lines, *options, command="score"):
-        given = tmp_path / "in.jsonl"
-        raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-        given.write_bytes(b"".join(line + b"\n" for line in raw))
-        out = tmp_path / "out.jsonl"
-        code = main([command, str(given), "-o", str(out), "--server", url, "-q", *options])
-        return code, [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+        in_path = tmp_path / "in.jsonl"
+        encoded_lines = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        in_path.write_bytes(b"".join(line + b"\n" for line in encoded_lines))
+        out_path = tmp_path / "out.jsonl"
+        code = main([command, str(in_path), "-o", str(out_path), "--server", url, "-q", *options])
+        return code, [json.loads(line) for line in out_path.read_text("utf-8").splitlines()]
 
     return run
 
@@ -62,18 +62,18 @@ def test_formats(score):
         b"\t" + json.dumps(GOOD).encode() + b"\r",
         {"question": "q", "steps": ["Gr\u00fc\u00dfe \u4f60 \U0001f600"]},
     ]
-    code, found = score(lines)
+    code, outputs = score(lines)
     assert code == 0
-    assert [len(line["step_scores"]) for line in found] == [2, 2, 1, 2, 1]
-    assert found[1]["steps"] == ["Step 1: one", "Step 2: two"]
-    assert found[4]["steps"] == ["Gr\u00fc\u00dfe \u4f60 \U0001f600"]
+    assert [len(line["step_scores"]) for line in outputs] == [2, 2, 1, 2, 1]
+    assert outputs[1]["steps"] == ["Step 1: one", "Step 2: two"]
+    assert outputs[4]["steps"] == ["Gr\u00fc\u00dfe \u4f60 \U0001f600"]
 
 
-@pytest.mark.parametrize("what", ["probabilities", "logits"])
-def test_more_than_scores(score, what):
-    _, (line,) = score([GOOD], "--return", what, "--aggregate", "product", "--threshold", "0")
+@pytest.mark.parametrize("returned", ["probabilities", "logits"])
+def test_more_than_scores(score, returned):
+    _, (line,) = score([GOOD], "--return", returned, "--aggregate", "product", "--threshold", "0")
     result = expected(GOOD["steps"])
-    assert line[what] == [list(row) for row in getattr(result, what)]
+    assert line[returned] == [list(row) for row in getattr(result, returned)]
     assert line["labels"] == ["good", "bad"]
     assert line["score"] == result.aggregate("product")
     assert line["first_error"] is None
@@ -84,24 +84,24 @@ BAD = [
     (b'{"question": "q", "steps": ["a"]', "not JSON: Expecting ',' delimiter at column 33"),
     (b'{"question": "\xff", "steps": ["a"]}', "not UTF-8: byte 0xff at byte 15"),
     (b"[" * 100_000, "not JSON that can be read"),
-    ([1, 2], 'a JSON list, not an object; expected {"question": ..., "steps": [...]}'),
-    ("text", "a JSON text, not an object"),
-    (None, "a JSON null, not an object"),
+    ([1, 2], "a list of 2, not an object; expected one object a line"),
+    ("text", 'the text "text", not an object'),
+    (None, "null, not an object"),
     ({}, 'no "question" (or "problem") among the fields (none); expected'),
     ({"steps": ["a"], "text": ""}, 'no "question" (or "problem") among the fields "steps", "text"'),
     ({"question": "q"}, 'no "steps" and no "solution" among the fields "question"'),
     ({"question": "q", "candidates": [["a"]]}, "`vllm-prm rank` takes those"),
-    ({"question": 3, "steps": ["a"]}, '"question" is the number 3; expected a text'),
+    ({"question": 3, "steps": ["a"]}, '"question" is the number 3; expected text'),
     (
         {"question": "q", "steps": "a b"},
-        '"steps" is the text "a b"; expected a list of texts, one for each step; a text',
+        'steps is one text; expected a list with one text for each step. A text in one piece goes into "solution"',
     ),
-    ({"question": "q", "steps": []}, '"steps" has no steps; expected at least one'),
-    ({"question": "q", "steps": ["a", None]}, 'step 1 of "steps" is null; expected a text'),
-    ({"question": "q", "steps": [{"text": "a"}]}, 'step 0 of "steps" is the object {"text": "a"}; expected a text'),
-    ({"question": "q", "solution": ["a"]}, '"solution" is the list ["a"]; expected a text'),
+    ({"question": "q", "steps": []}, "steps is empty: there are no steps to score; give at least one"),
+    ({"question": "q", "steps": ["a", None]}, "step 2 of 2 is null; expected text"),
+    ({"question": "q", "steps": [{"text": "a"}]}, "step 1 of 1 is an object of 1 fields; expected text"),
+    ({"question": "q", "solution": ["a"]}, '"solution" is a list of 1; expected text'),
     ({"question": "q", "solution": " \n"}, '"solution": there is no step in'),
-    (b'{"question": "\\ud800", "steps": ["a"]}', "holds half a character, '\\ud800', which no tokenizer can read"),
+    (b'{"question": "\\ud800", "steps": ["a"]}', '"question": character 0 is half of a surrogate pair, U+D800'),
     ({"question": "q", "steps": [TOO_LONG]}, "line 2: step 1 no longer fits"),
     ({"question": "q", "steps": [BROKEN]}, "failed with HTTP 500: it broke"),
 ]
@@ -109,23 +109,23 @@ BAD = [
 
 @pytest.mark.parametrize(("line", "message"), BAD)
 def test_a_bad_line_gets_an_error_and_the_others_their_scores(score, capsys, line, message):
-    code, found = score([GOOD, line, GOOD])
+    code, outputs = score([GOOD, line, GOOD])
     assert code == 1
-    assert [len(one.get("step_scores", [])) for one in found] == [2, 0, 2]
-    assert message in found[1]["error"]
-    assert "scored_by" not in found[1]
+    assert [len(output.get("step_scores", [])) for output in outputs] == [2, 0, 2]
+    assert message in outputs[1]["error"]
+    assert "scored_by" not in outputs[1]
     if isinstance(line, dict):
-        assert {name: found[1][name] for name in line} == line
-    assert '1 of 3 lines have no answer: look for "error" in the output' in capsys.readouterr().err
+        assert {name: outputs[1][name] for name in line} == line
+    assert '1 of 3 lines could not be scored: look for "error" in the output' in capsys.readouterr().err
 
 
 def test_scores_of_an_earlier_run_are_replaced(score):
     old = {"step_scores": [0.0], "score": 0.0, "first_error": 0, "scored_by": {"model": "old"}, "error": "x"}
-    code, found = score([{**GOOD, **old}, {"question": "q", **old}])
+    code, outputs = score([{**GOOD, **old}, {"question": "q", **old}])
     assert code == 1
-    assert found[0]["scored_by"]["model"] == "fake-prm"
-    assert "error" not in found[0]
-    assert "step_scores" not in found[1]
+    assert outputs[0]["scored_by"]["model"] == "fake-prm"
+    assert "error" not in outputs[0]
+    assert "step_scores" not in outputs[1]
 
 
 def test_rank(score):
@@ -143,15 +143,19 @@ def test_rank(score):
     ("line", "message"),
     [
         (GOOD, 'no "candidates" among the fields "question", "steps"'),
-        ({"question": "q", "candidates": []}, '"candidates" is the list []; expected a list of at least one'),
-        ({"question": "q", "candidates": [["a"], 3]}, "candidate 1 is the number 3; expected a list of texts"),
+        ({"question": "q", "candidates": []}, '"candidates" is a list of 0; expected a list of at least one candidate'),
+        (
+            {"question": "q", "candidates": [["a"], 3]},
+            "candidate 1 is the number 3; expected a list with one text for each step",
+        ),
+        ({"question": "q", "candidates": [["a"], ["a", " "]]}, "step 2 of 2 in candidate 1 is empty; leave it out"),
         ({"question": "q", "candidates": [["a"], [TOO_LONG]]}, "candidate 1: step 1 no longer fits"),
     ],
 )
 def test_a_bad_candidate_is_named(score, line, message):
-    code, found = score([line], command="rank")
+    code, outputs = score([line], command="rank")
     assert code == 1
-    assert message in found[0]["error"]
+    assert message in outputs[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -175,9 +179,9 @@ def test_a_wrong_command_line_is_told_in_a_sentence(capsys, monkeypatch, words, 
 
 
 def test_an_unknown_model_without_a_recipe(capsys, tmp_path):
-    given = tmp_path / "in.jsonl"
-    given.write_text(json.dumps(GOOD))
-    assert main(["score", str(given), "--model", "nobody/nothing"]) == 1
+    in_path = tmp_path / "in.jsonl"
+    in_path.write_text(json.dumps(GOOD))
+    assert main(["score", str(in_path), "--model", "nobody/nothing"]) == 1
     assert "no recipe is known for 'nobody/nothing'; name one with --recipe (" in capsys.readouterr().err
 
 
@@ -195,7 +199,7 @@ def test_stdin_to_stdout(url):
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert [json.loads(line)["n"] for line in done.stdout.splitlines()] == list(range(300))
-    assert "300 lines, all answered" in done.stderr
+    assert "300 lines, all scored" in done.stderr
 
 
 def test_help_answers_at_once_and_without_torch_or_vllm():
@@ -239,20 +243,30 @@ def test_recipes(capsys, tmp_path):
 
 def test_evaluate_keeps_scores_and_needs_no_server_the_second_time(url, tmp_path, capsys):
     rows = [{"problem": f"p{i}", "steps": [f"a{i}", f"b{i}"], "label": i % 3 - 1} for i in range(30)]
-    given, kept = tmp_path / "split.jsonl", tmp_path / "scores.jsonl"
-    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ["evaluate", str(given), "-o", str(kept), "--server", url, "-q"]
+    in_path, scores_path = tmp_path / "split.jsonl", tmp_path / "scores.jsonl"
+    in_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["evaluate", str(in_path), "-o", str(scores_path), "--server", url, "-q"]
     assert main(command) == 0
     table = capsys.readouterr().out
     predicted = [expected(row["steps"]).first_error() for row in rows]
     hits = [(-1 if p is None else p) == row["label"] for p, row in zip(predicted, rows, strict=True)]
     wrong = [hit for hit, row in zip(hits, rows, strict=True) if row["label"] >= 0]
     assert f"{100 * sum(wrong) / len(wrong):.1f}" in table
-    assert len(kept.read_text().splitlines()) == 30
+    assert len(scores_path.read_text().splitlines()) == 30
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"][0]["num_error"] == 20
-    assert main(["evaluate", str(given), "--server", url, "-q", "--tune-on", "nope"]) == 2
+    assert main(["evaluate", str(in_path), "--server", url, "-q", "--tune-on", "nope"]) == 2
     assert "no split 'nope' to choose the threshold on; there are split" in capsys.readouterr().err
+
+
+def test_evaluate_without_an_output_says_where_the_reasons_are(url, tmp_path, capfd):
+    in_path = tmp_path / "split.jsonl"
+    rows = [{"problem": "p", "steps": [step], "label": -1} for step in ("a", TOO_LONG)]
+    in_path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["evaluate", str(in_path), "--json", "--server", url, "-q"]) == 1
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["splits"]
+    assert "1 of 2 lines could not be scored: with -o FILE, that file says why" in printed.err
 
 
 def test_report(score, tmp_path, capsys):

@@ -17,19 +17,19 @@ def url():
 
 
 def test_doctor_asks_a_server(url, capsys):
-    def asked(address):
+    def doctor(address):
         code = main(["doctor", "--server", address])
         return code, capsys.readouterr().out
 
-    code, out = asked(url)
+    code, out = doctor(url)
     assert (code, out.count("FAIL")) == (0, 0)
     assert "is a process reward model, recipe tiny-prm; routes are on" in out
     with speaking(without=("/v1/prm/recipe",)) as (address, _):
-        code, out = asked(address)
+        code, out = doctor(address)
     assert code == 1
     assert "FAIL" in out
     assert "has no route /v1/prm/recipe: serve with VLLM_PLUGINS=prm" in out
-    code, out = asked(address)  # it is gone now
+    code, out = doctor(address)  # it is gone now
     assert code == 1
     assert "does not answer" in out
 
@@ -40,9 +40,9 @@ def test_doctor_looks_into_the_vocabulary(capsys, tmp_path):
     assert "fits recipe tiny-prm: good ▁+, bad ▁-; its probe is split as in training" in capsys.readouterr().out
     wrong = json.loads(RECIPE.read_text("utf-8"))
     wrong["scoring_tokens"]["good"]["id"] = 12
-    mine = tmp_path / "mine.json"
-    mine.write_text(json.dumps(wrong))
-    assert main(["doctor", "--model", tiny, "--recipe", str(mine)]) == 1
+    recipe_file = tmp_path / "mine.json"
+    recipe_file.write_text(json.dumps(wrong))
+    assert main(["doctor", "--model", tiny, "--recipe", str(recipe_file)]) == 1
     assert "'good' token '▁+' has id 332 in the served tokenizer, expected 12" in capsys.readouterr().out
 
 

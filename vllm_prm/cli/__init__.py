@@ -1,12 +1,17 @@
 """The command line, `vllm-prm`.
 
-lines.py     JSONL lines and what they ask for        stream.py    lines in, lines out, a batch at a time
-output.py    the output file and going on with it     pipe.py      what score and rank share
-scorers.py   --model and --server                     patience.py  waiting for a server that is away
-the others   one command each
+score.py rank.py evaluate.py     make a task, which running.py runs
+report.py recipes.py doctor.py   need no run: each is a command by itself
+options.py                       the options they share
 
-Parsing, calling, printing; what it calls is the library's. vLLM and torch are imported only by a command that needs
-them, so help and the commands for files answer at once.
+The way of a line, once from top to bottom; what a room calls stands below it:
+running.py   takes lines from files.py, gets their answers by a source and a task, hands them to the output
+answers.py   lines in, answers out, a batch at a time       lines.py     what a line asks for
+sources.py   --model and --server: what scores a batch      patience.py  waiting for a server that is away
+output.py    the output file, and going on with it          progress.py  what is said on stderr meanwhile
+
+What is called is the library's. vLLM and torch are imported only by a command that needs them, and everything but
+argparse only by the command that runs, so help and the commands for files come at once.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vllm_prm import __version__
+from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score
+from vllm_prm.cli.options import refuse_unknown
 from vllm_prm.errors import PRMError, RequestError
 
 ABOUT = """Process reward models on vLLM: score reasoning, step by step.
@@ -31,9 +39,6 @@ Serving needs no command of ours: vllm serve M --task embed"""
 
 
 def parser() -> argparse.ArgumentParser:
-    from vllm_prm import __version__
-    from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score
-
     top = argparse.ArgumentParser(
         prog="vllm-prm", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,21 +51,33 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status (2: the command line is wrong, in which case argparse ends the program)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
-    top = parser()
-    args = top.parse_args(words[:cut])
-    args.engine_words = words[cut + 1 :]
+    args = parsed(list(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))
     except RequestError as error:  # outside of the lines, which have their own: what was typed cannot be
-        print(f"vllm-prm {args.command}: {error}", file=sys.stderr)
-        return 2
+        return _stopped(args, error, str(error), status=2)
     except PRMError as error:
-        print(f"vllm-prm {args.command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # 128 + SIGINT, as shells count
+        return _stopped(args, error, str(error), status=1)
+    except KeyboardInterrupt as interrupt:
+        return _stopped(args, interrupt, "interrupted.", status=130)  # 128 + SIGINT, as shells count
     except BrokenPipeError:  # `vllm-prm ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    """The options; `engine_words` are those after --, which vLLM's engine takes."""
+    cut = words.index("--") if "--" in words else len(words)
+    args, unknown = parser().parse_known_args(words[:cut])
+    args.engine_words = words[cut + 1 :]
+    if unknown:
+        refuse_unknown(args, unknown)
+    if args.engine_words and not hasattr(args, "model"):
+        args.parser.error(f"{args.parser.prog} starts no engine; expected nothing after --")
+    return args
+
+
+def _stopped(args: argparse.Namespace, error: BaseException, message: str, *, status: int) -> int:
+    """Say why the command stopped, and what those that it passed on its way up noted: how it can go on."""
+    print(" ".join([f"vllm-prm {args.command}: {message}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+    return status

@@ -7,9 +7,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vllm_prm.cli import options
 from vllm_prm.errors import PRMError
+
+if TYPE_CHECKING:
+    import httpx
 
 HELP = "check the installation, a model, a server"
 ABOUT = """Check that vLLM is one we know, that it finds the plugin, and that the places where it hooks in exist.
@@ -31,21 +35,18 @@ PLUGINS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's. todo: what to do about it; empty if all is well."""
+    """One line of what doctor prints. fact: how it is; todo: what to do about it, empty if all is well."""
 
-    what: str
+    fact: str
     todo: str = ""
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "doctor", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.add_command(commands, "doctor", HELP, ABOUT, EXAMPLES, run)
     parser.add_argument("--model", metavar="M", help="a model's name or folder")
     parser.add_argument("--recipe", metavar="R", help="the recipe to hold against it: a name, a JSON file, inline JSON")
     parser.add_argument("--server", metavar="URL", help="a server that runs")
-    parser.add_argument("--api-key", metavar="KEY", help="the server's API key; default: $VLLM_API_KEY")
-    parser.set_defaults(run=run)
+    options.add_api_key(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     failed = False
     for finding in findings(args):
         failed |= bool(finding.todo)
-        print(f"FAIL  {finding.what}: {finding.todo}" if finding.todo else f"ok    {finding.what}", flush=True)
+        print(f"FAIL  {finding.fact}: {finding.todo}" if finding.todo else f"ok    {finding.fact}", flush=True)
     return int(failed)
 
 
@@ -65,7 +66,7 @@ def findings(args: argparse.Namespace) -> Iterator[Finding]:
     if args.model is not None:
         yield from model(args.model, args.recipe, args.engine_words)
     if args.server is not None:
-        yield from server(args.server, args.api_key or os.environ.get("VLLM_API_KEY"))
+        yield from server(args.server, args.api_key)
 
 
 def versions() -> Iterator[Finding]:
@@ -73,38 +74,43 @@ def versions() -> Iterator[Finding]:
 
     yield Finding(f"vllm-prm {version('vllm-prm')}")
     for name in ("vllm", "torch"):
-        found = _version(name)
-        wanted = next((r for r in map(Requirement, requires("vllm-prm") or ()) if r.name == name), None)
-        if found is None:
-            yield Finding(f"{name} is not installed", f"pip install '{wanted or name}'")
-        elif wanted is not None and not wanted.specifier.contains(found.split("+")[0], prereleases=True):
-            yield Finding(f"{name} {found}", f"tested with {wanted.specifier} only; pip install '{wanted}'")
+        installed = _version(name)
+        tested = next((r for r in map(Requirement, requires("vllm-prm") or ()) if r.name == name), None)
+        if installed is None:
+            yield Finding(f"{name} is not installed", f"pip install '{tested or name}'")
+        elif tested is not None and not tested.specifier.contains(installed.split("+")[0], prereleases=True):
+            yield Finding(f"{name} {installed}", f"tested with {tested.specifier} only; pip install '{tested}'")
         else:
-            yield Finding(f"{name} {found}" + (f" (tested: {wanted.specifier})" if wanted is not None else ""))
+            yield Finding(f"{name} {installed}" + (f" (tested: {tested.specifier})" if tested is not None else ""))
 
 
 def plugins() -> Iterator[Finding]:
-    allowed = os.environ.get("VLLM_PLUGINS")
     for group, value in PLUGINS:
-        found = [point.value for point in entry_points(group=group) if point.name == "prm"]
-        if not found:
+        installed = [point.value for point in entry_points(group=group) if point.name == "prm"]
+        if not installed:
             yield Finding(f"no entry point 'prm' in {group}", "install the package again: pip install vllm-prm")
-        elif set(found) != {value}:
-            yield Finding(f"entry point 'prm' in {group} is {found}", f"expected {value}: uninstall the other package")
+        elif set(installed) != {value}:
+            yield Finding(
+                f"entry point 'prm' in {group} is {installed}", f"expected {value}: uninstall the other package"
+            )
         else:
-            yield Finding(f"entry point 'prm' in {group}: {found[0]}")
-    if allowed is None:
-        yield Finding(
+            yield Finding(f"entry point 'prm' in {group}: {value}")
+    yield allowed_plugins(os.environ.get("VLLM_PLUGINS"))
+
+
+def allowed_plugins(names: str | None) -> Finding:
+    """names: what VLLM_PLUGINS says."""
+    if names is None:
+        return Finding(
             "VLLM_PLUGINS is not set: scores on /v1/embeddings and /pooling; "
             "for /v1/prm/score, PRMClient and --server, serve with VLLM_PLUGINS=prm"
         )
-    elif "prm" in allowed.split(","):
-        yield Finding(f"VLLM_PLUGINS={allowed}: plugin and routes are on")
-    else:
-        yield Finding(
-            f"VLLM_PLUGINS={allowed!r} leaves prm out",
-            "add it: VLLM_PLUGINS=" + ",".join(filter(None, [allowed, "prm"])),
-        )
+    if "prm" in names.split(","):
+        return Finding(f"VLLM_PLUGINS={names}: plugin and routes are on")
+    return Finding(
+        f"VLLM_PLUGINS={names!r} leaves prm out",
+        "add it: VLLM_PLUGINS=" + ",".join(filter(None, [names, "prm"])),
+    )
 
 
 def seams() -> Iterator[Finding]:
@@ -117,10 +123,10 @@ def seams() -> Iterator[Finding]:
         )
     if missing:
         return
-    left = unhooked()
-    if left:
+    not_hooked = unhooked()
+    if not_hooked:
         yield Finding(
-            f"could not hook into {', '.join(left)}", "run with VLLM_LOGGING_LEVEL=INFO and report what it says"
+            f"could not hook into {', '.join(not_hooked)}", "run with VLLM_LOGGING_LEVEL=INFO and report what it says"
         )
     else:
         yield Finding(
@@ -129,7 +135,7 @@ def seams() -> Iterator[Finding]:
 
 
 def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
-    from vllm_prm.cli.scorers import recipe_for
+    from vllm_prm.cli.sources import recipe_for
 
     try:
         recipe = recipe_for(name, spec)
@@ -149,38 +155,46 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
         yield Finding(f"{name} fits recipe {recipe.name}: {tokens}; {probe}")
 
 
-def server(url: str, key: str | None) -> Iterator[Finding]:
+def server(url: str, api_key: str | None) -> Iterator[Finding]:
     import httpx
 
-    from vllm_prm.client.transport import certificates, checked_url
+    from vllm_prm.cli.sources import http_client
 
-    base, headers = checked_url(url), {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=base, headers=headers, timeout=60, verify=certificates()) as http:
+    with http_client(url, api_key) as http:
+        address = str(http.base_url).rstrip("/")
         try:
-            health = http.get("/health").status_code
-            models = http.get("/v1/models")
-            recipe = http.get("/v1/prm/recipe")
+            health, models, recipe = (http.get(path) for path in ("/health", "/v1/models", "/v1/prm/recipe"))
         except httpx.HTTPError as error:
             yield Finding(
-                f"{base} does not answer ({error})",
+                f"{address} does not answer ({error})",
                 "is it up, and the address right? VLLM_PLUGINS=prm vllm serve M --task embed",
             )
             return
-    if health != 200:
-        yield Finding(f"{base}/health says HTTP {health}", "the engine is starting or dead: look at the server's log")
+    if health.status_code != 200:
+        yield Finding(
+            f"{address}/health says HTTP {health.status_code}",
+            "the engine is starting or dead: look at the server's log",
+        )
         return
-    yield Finding(f"{base} is up")
+    yield Finding(f"{address} is up")
     if models.status_code == 401:
-        yield Finding(f"{base} refused the API key", "pass --api-key, or set VLLM_API_KEY, to the server's key")
+        yield Finding(f"{address} refused the API key", "pass --api-key, or set VLLM_API_KEY, to the server's key")
         return
     if models.status_code == 200:
-        yield Finding(f"{base} serves {', '.join(str(m.get('id')) for m in models.json().get('data', []))}")
-    if recipe.status_code == 404:
-        yield Finding(f"{base} has no route /v1/prm/recipe", _ROUTES_OFF)
-    elif recipe.status_code != 200:
-        yield Finding(f"{base}/v1/prm/recipe says HTTP {recipe.status_code}: {recipe.text[:200]}", _NOT_A_PRM)
-    else:
-        yield Finding(f"{base} is a process reward model, recipe {recipe.json()['recipe']['name']}; routes are on")
+        yield Finding(f"{address} serves {', '.join(str(m.get('id')) for m in models.json().get('data', []))}")
+    yield served_recipe(address, recipe)
+
+
+def served_recipe(address: str, response: httpx.Response) -> Finding:
+    """response: what the server says at /v1/prm/recipe."""
+    if response.status_code == 404:
+        return Finding(f"{address} has no route /v1/prm/recipe", _ROUTES_OFF)
+    if response.status_code != 200:
+        return Finding(
+            f"{address}/v1/prm/recipe says HTTP {response.status_code}: {response.text[:200]}",  # a page of HTML is cut
+            _NOT_A_PRM,
+        )
+    return Finding(f"{address} is a process reward model, recipe {response.json()['recipe']['name']}; routes are on")
 
 
 _ROUTES_OFF = (

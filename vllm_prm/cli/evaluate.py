@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from vllm_prm.cli import pipe, scorers
-from vllm_prm.cli.lines import Line
-from vllm_prm.cli.score import task
-from vllm_prm.cli.scorers import Source
+from vllm_prm.cli import options
 from vllm_prm.errors import RequestError
+from vllm_prm.jsonl import Line
 
 if TYPE_CHECKING:
+    from vllm_prm.cli.sources import Source
     from vllm_prm.evaluate import Benchmark
 
 HELP = "measure a PRM on ProcessBench, PRMBench or best-of-N files"
@@ -41,67 +37,62 @@ exit status: 0 every solution was scored; 1 some were not (the table says how th
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.add_command(commands, "evaluate", HELP, ABOUT, EXAMPLES, run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="the benchmark's files")
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object instead of a table")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the step scores here (JSONL)")
-    parser.add_argument("--overwrite", action="store_true", help="start over: throw away what -o FILE holds")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no closing line")
+    options.add_output(parser, "keep the step scores here (JSONL)")
     group = parser.add_argument_group("how to measure")
-    group.add_argument("--threshold", type=float, default=0.5, metavar="T", help="below this a step is wrong (0.5)")
+    options.add_threshold(group)
     group.add_argument("--tune-on", metavar="SPLIT", help="ProcessBench: choose the threshold on this split")
-    group.add_argument(
-        "--aggregate", type=scorers.aggregation, metavar="HOW", help="best of N: min, product, mean, last or sum_log"
-    )
-    scorers.add_options(parser)
-    parser.set_defaults(run=run)
+    options.add_aggregate(group, "best of N: ")
+    options.add_source(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from vllm_prm.cli.files import check_paths
+    from vllm_prm.cli.sources import chosen_source
     from vllm_prm.evaluate import evaluate, load_benchmark
 
-    pipe.check_paths(args.files, args.output, args.overwrite)
+    check_paths(args.files, args.output, args.overwrite)
     benchmark = load_benchmark(args.files)
     if args.tune_on is not None and args.tune_on not in benchmark.splits:
         raise RequestError(
             f"no split {args.tune_on!r} to choose the threshold on; there are {', '.join(benchmark.splits)}"
         )
-    source = Source(args)
-    kept = io.BytesIO()
-    counts = pipe.through(
-        args,
-        source,
-        task(source, None, args.aggregate, args.threshold),
-        lines(benchmark),
-        len(benchmark.solutions),
-        lambda: nowhere(kept),
-    )
-    if counts is None:
-        return 130  # 128 + SIGINT, as shells count
-    written = kept.getvalue() if args.output is None else args.output.read_bytes()
-    scores = [json.loads(line).get("step_scores") for line in written.splitlines()]
+    source = chosen_source(args)
+    step_scores, status = scored(benchmark, source, args)
     result = evaluate(
         benchmark,
-        scores,
+        step_scores,
         threshold=args.threshold,
         tune_on=args.tune_on,
         aggregate=args.aggregate or source.recipe.aggregation,
     )
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else result.table())
-    return int(counts[1] > 0)
+    return status
 
 
-def lines(benchmark: Benchmark) -> Iterator[Line]:
-    """The benchmark's solutions as lines to score."""
-    for number, (question, steps) in enumerate(benchmark.solutions, 1):
+def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tuple[list[Sequence[float] | None], int]:
+    """The step scores of every solution, None where there are none; and the exit status."""
+    from vllm_prm.cli.answers import ScoreTask
+    from vllm_prm.cli.output import Output, Unwritten
+    from vllm_prm.cli.running import run_task
+
+    solutions = benchmark.solutions
+    step_scores: list[Sequence[float] | None] = []
+    status = run_task(
+        ScoreTask(source.recipe, source.made_by, args.aggregate, args.threshold),
+        lines_of(solutions),
+        source,
+        Unwritten() if args.output is None else Output(args.output, args.overwrite),
+        total=len(solutions),
+        quiet=args.quiet,
+        collect=lambda answer: step_scores.append(answer.fields.get("step_scores")),
+    )
+    return step_scores, status
+
+
+def lines_of(solutions: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Line]:
+    """Solutions as lines to score, as if they had been read."""
+    for number, (question, steps) in enumerate(solutions, 1):
         yield Line(number, "", {"question": question, "steps": list(steps)})
-
-
-@contextmanager
-def nowhere(kept: io.BytesIO) -> Iterator[BinaryIO]:
-    """A place for the scores when no file is named; stdout stays free of what libraries print."""
-    out: AbstractContextManager[BinaryIO] = pipe.stdout()
-    with out:
-        yield kept

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import Any
 
-from vllm_prm.cli import pipe, scorers
-from vllm_prm.cli.lines import Ask, candidates
-from vllm_prm.cli.scorers import Source
-from vllm_prm.cli.stream import Task
+from vllm_prm.cli import options
 
 HELP = "rank candidate solutions of a question: JSONL in, JSONL out"
 ABOUT = """Rank candidate solutions (best of N). Each line of the input is one question:
@@ -36,38 +32,15 @@ exit status: 0 every line was ranked; 1 some were not, or the run had to stop; 2
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "rank", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    pipe.add_options(parser)
-    parser.add_argument(
-        "--aggregate", type=scorers.aggregation, metavar="HOW", help="min, product, mean, last or sum_log"
-    )
-    scorers.add_options(parser)
-    parser.set_defaults(run=run)
+    parser = options.add_command(commands, "rank", HELP, ABOUT, EXAMPLES, run)
+    options.add_inputs(parser, options.INPUT_HELP)
+    options.add_output(parser, options.OUTPUT_HELP)
+    options.add_aggregate(parser)
+    options.add_source(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    return pipe.run(args, lambda source: task(source, args.aggregate))
+    from vllm_prm.cli.answers import RankTask
+    from vllm_prm.cli.running import run_files
 
-
-def task(source: Source, aggregate: str | None) -> Task:
-    how = aggregate or source.recipe.aggregation
-    split = source.split
-
-    def asks(value: Mapping[str, Any]) -> list[Ask]:
-        return candidates(value, split)
-
-    def answer(value: Mapping[str, Any], asked: list[Ask], results: list[Any]) -> dict[str, Any]:
-        from vllm_prm.scores import Ranking
-
-        ranking = Ranking.of(results, how)
-        return {
-            "best": ranking.best,
-            "order": list(ranking.order),
-            "scores": list(ranking.scores),
-            "step_scores": [list(result.step_scores) for result in results],
-        }
-
-    ours = {"best", "order", "scores", "step_scores", "scored_by", "error"}
-    return Task(asks, answer, ours, source.made_by(aggregate=how))
+    return run_files(args, lambda source: RankTask(source.recipe, source.made_by, args.aggregate))

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vllm_prm.cli import options
 from vllm_prm.errors import RecipeError
 
 HELP = "list recipes, show one, check one of your own"
@@ -20,14 +21,11 @@ exit status: 0; 1 no such recipe, or --check found a fault; 2 the command line i
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "recipes", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options.add_command(commands, "recipes", HELP, ABOUT, EXAMPLES, run)
     parser.add_argument("name", nargs="?", help="show this one as JSON: a name, a JSON file or a model's folder")
     parser.add_argument(
         "--check", metavar="FILE", help="read a recipe's JSON file (or inline JSON) and say if it is sound"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,9 +38,9 @@ def list_all() -> int:
     from vllm_prm.recipes.builtin import BUILT_IN
 
     for name in sorted(BUILT_IN):
-        raw = BUILT_IN[name]
-        models = ", ".join(raw.get("models", ())) or "(no model by itself)"
-        print(f"{name}\n    models: {models}\n    source: {raw['source']}")
+        recipe = BUILT_IN[name]
+        models = ", ".join(recipe.get("models", ())) or "(no model by itself)"
+        print(f"{name}\n    models: {models}\n    source: {recipe['source']}")
     return 0
 
 
@@ -51,8 +49,8 @@ def show(name: str) -> int:
     from vllm_prm.recipes.builtin import BUILT_IN
 
     # A template waits for tokens of yours, so it is no recipe yet; as JSON it shows what to fill in.
-    raw = {"name": name, **BUILT_IN[name]} if name in BUILT_IN else json.loads(load_recipe(name).to_json())
-    print(json.dumps(raw, ensure_ascii=False, indent=2))
+    fields = {"name": name, **BUILT_IN[name]} if name in BUILT_IN else json.loads(load_recipe(name).to_json())
+    print(json.dumps(fields, ensure_ascii=False, indent=2))
     return 0
 
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.cli import pipe, scorers
-from vllm_prm.cli.lines import Line, read_lines, solution
+from vllm_prm.cli import options
+from vllm_prm.cli.lines import QUESTION, solution
 from vllm_prm.errors import RequestError
+from vllm_prm.jsonl import Line, read_lines
 
 if TYPE_CHECKING:
     from vllm_prm.report import ReportRow
@@ -25,30 +26,24 @@ exit status: 0; 1 some lines have no step scores (the page names them); 2 the co
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "report", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("input", nargs="*", metavar="INPUT", help="output of `vllm-prm score`; - is stdin")
+    parser = options.add_command(commands, "report", HELP, ABOUT, EXAMPLES, run)
+    options.add_inputs(parser, "output of `vllm-prm score`; - is stdin")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the page to write")
     parser.add_argument("--title", default="Step scores", help="the page's title")
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="T", help="below this a step is wrong (0.5)")
-    parser.add_argument(
-        "--aggregate", type=scorers.aggregation, metavar="HOW", help="min, product, mean, last or sum_log"
-    )
-    parser.set_defaults(run=run)
+    options.add_threshold(parser)
+    options.add_aggregate(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from vllm_prm.cli.files import check_paths, opened
     from vllm_prm.report import write_report
 
-    inputs = args.input or ["-"]
-    pipe.check_paths(inputs, args.output, False)
-    lines = list(read_lines(pipe.opened(inputs)))
+    check_paths(args.input, args.output)
+    lines = list(read_lines(opened(args.input)))
     if not lines:
-        raise RequestError(f"no lines in {', '.join(inputs)}; expected the output of `vllm-prm score`")
+        raise RequestError(f"no lines in {', '.join(args.input)}; expected the output of `vllm-prm score`")
     rows = [row(line) for line in lines]
-    told = [line.value["scored_by"] for line in lines if line.value and isinstance(line.value.get("scored_by"), dict)]
-    made_by: dict[str, Any] = told[0] if told else {}
+    made_by = scored_by(lines)
     write_report(
         args.output,
         rows,
@@ -57,35 +52,47 @@ def run(args: argparse.Namespace) -> int:
         aggregation=args.aggregate or made_by.get("aggregate"),
         threshold=args.threshold,
     )
-    without = sum(isinstance(one.scores, RequestError) for one in rows)
+    unscored = sum(isinstance(shown.scores, RequestError) for shown in rows)
     print(
-        f"{args.output}: {len(rows):,} solutions" + (f", {without:,} without scores" if without else ""),
+        f"{args.output}: {len(rows):,} solutions" + (f", {unscored:,} without scores" if unscored else ""),
         file=sys.stderr,
     )
-    return int(without > 0)
+    return int(unscored > 0)
+
+
+def scored_by(lines: list[Line]) -> dict[str, Any]:
+    """What made the scores, as the first line says that has any; empty if none says it."""
+    values = [line.value["scored_by"] for line in lines if line.value is not None and "scored_by" in line.value]
+    return next((value for value in values if isinstance(value, dict)), {})
 
 
 def row(line: Line) -> ReportRow:
     """A line as the page shows it: its scores, or why it has none."""
     from vllm_prm.report import ReportRow
 
-    value = line.value or {}
-    label = str(value.get("id", f"line {line.number}"))
+    fields = line.value or {}
+    label = str(fields.get("id", f"line {line.number}"))
     try:
-        if line.fault is not None or "error" in value:
-            raise RequestError(line.fault or str(value["error"]))
-        question, steps = solution(value, lambda text: [text])
-        scores = value.get("step_scores")
-        if not isinstance(scores, list) or not all(type(score) in (int, float) for score in scores):
-            raise RequestError('no "step_scores"; `vllm-prm score` adds them')
-        if len(scores) != len(steps):
-            raise RequestError(f"{len(steps)} steps and {len(scores)} step scores; was the line changed after scoring?")
+        question, steps, scores = scored(line)
     except RequestError as error:
-        texts = (
-            [step for step in value["steps"] if isinstance(step, str)] if isinstance(value.get("steps"), list) else []
-        )
-        question = value.get("question", value.get("problem", line.text))
-        return ReportRow(question if isinstance(question, str) else line.text, texts, error, label)
-    wrong = value.get("label")
-    known = None if type(wrong) is not int else [wrong] if wrong >= 0 else []
-    return ReportRow(question, steps, scores, label, wrong=known)
+        listed = fields["steps"] if isinstance(fields.get("steps"), list) else []
+        question = next((text for name in QUESTION if isinstance(text := fields.get(name), str)), line.text)
+        return ReportRow(question, [step for step in listed if isinstance(step, str)], error, label)
+    wrong = fields.get("label")
+    known_wrong = None if type(wrong) is not int else [wrong] if wrong >= 0 else []
+    return ReportRow(question, steps, scores, label, wrong=known_wrong)
+
+
+def scored(line: Line) -> tuple[str, list[str], list[float]]:
+    """Question, steps and step scores of a line. Raises RequestError that says why there are none."""
+    if line.value is None:
+        raise RequestError(line.fault or "")
+    if "error" in line.value:
+        raise RequestError(str(line.value["error"]))
+    question, steps = solution(line.value, lambda text: [text])
+    scores = line.value.get("step_scores")
+    if not isinstance(scores, list) or not all(type(score) in (int, float) for score in scores):
+        raise RequestError('no "step_scores"; `vllm-prm score` adds them')
+    if len(scores) != len(steps):
+        raise RequestError(f"{len(steps)} steps and {len(scores)} step scores; was the line changed after scoring?")
+    return question, steps, scores

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import Any
 
-from vllm_prm.cli import pipe, scorers
-from vllm_prm.cli.lines import Ask, solution
-from vllm_prm.cli.scorers import Source
-from vllm_prm.cli.stream import Task
+from vllm_prm.cli import options
 
 HELP = "score solutions: JSONL in, JSONL out"
 ABOUT = """Score every step of every solution. Each line of the input is one solution:
@@ -43,45 +39,20 @@ exit status: 0 every line was scored; 1 some were not, or the run had to stop; 2
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "score", help=HELP, description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    pipe.add_options(parser)
+    parser = options.add_command(commands, "score", HELP, ABOUT, EXAMPLES, run)
+    options.add_inputs(parser, options.INPUT_HELP)
+    options.add_output(parser, options.OUTPUT_HELP)
     group = parser.add_argument_group("what to write")
-    group.add_argument("--return", dest="more", choices=("probabilities", "logits"), help="write these as well")
-    group.add_argument(
-        "--aggregate", type=scorers.aggregation, metavar="HOW", help="min, product, mean, last or sum_log"
-    )
-    group.add_argument("--threshold", type=float, default=0.5, metavar="T", help="below this a step is wrong (0.5)")
-    scorers.add_options(parser)
-    parser.set_defaults(run=run)
+    group.add_argument("--return", dest="returned", choices=("probabilities", "logits"), help="write these as well")
+    options.add_aggregate(group)
+    options.add_threshold(group)
+    options.add_source(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    return pipe.run(args, lambda source: task(source, args.more, args.aggregate, args.threshold))
+    from vllm_prm.cli.answers import ScoreTask
+    from vllm_prm.cli.running import run_files
 
-
-def task(source: Source, more: str | None, aggregate: str | None, threshold: float) -> Task:
-    how = aggregate or source.recipe.aggregation
-    split = source.split
-
-    def asks(value: Mapping[str, Any]) -> list[Ask]:
-        return [solution(value, split)]
-
-    def answer(value: Mapping[str, Any], asked: list[Ask], results: list[Any]) -> dict[str, Any]:
-        (_, steps), result = asked[0], results[0]
-        fields: dict[str, Any] = {} if "steps" in value else {"steps": steps}
-        fields |= {
-            "step_scores": list(result.step_scores),
-            "score": result.aggregate(how),
-            "first_error": result.first_error(threshold),
-        }
-        if more is not None:
-            fields |= {more: [list(row) for row in getattr(result, more)], "labels": list(source.recipe.labels)}
-        return fields
-
-    ours = {"step_scores", "score", "first_error", "scored_by", "error"}
-    if more is not None:
-        ours |= {more, "labels"}
-    told = {"aggregate": how, "threshold": threshold} | ({"return": more} if more is not None else {})
-    return Task(asks, answer, ours, source.made_by(**told))
+    return run_files(
+        args, lambda source: ScoreTask(source.recipe, source.made_by, args.aggregate, args.threshold, args.returned)
+    )

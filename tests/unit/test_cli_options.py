@@ -1,0 +1,55 @@
+"""`vllm-prm` with options and words that no command knows: the command's own usage, and what to type instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from vllm_prm.cli import main
+
+AFTER_DASHES = "; options of vLLM's engine go after --, for example: vllm-prm"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("score in.jsonl --model M --dtype half", f"--dtype is no option of vllm-prm score{AFTER_DASHES} score "),
+        ("score in.jsonl --model M --dtype half", "vllm-prm score ... --model M -- --dtype half"),
+        ("score --dtype half in.jsonl --model M", "vllm-prm score ... --model M -- --dtype ..."),
+        ("score in.jsonl --dtype=half --model M", "--dtype is no option of vllm-prm score;"),
+        ("score in.jsonl --dtype=half --model M", "--model M -- --dtype=half"),
+        (
+            "rank --enforce-eager --model M in.jsonl --max-model-len 4k",
+            f"--enforce-eager, --max-model-len are no options of vllm-prm rank{AFTER_DASHES} rank",
+        ),
+        ("evaluate x --model M -tp 2", "vllm-prm evaluate ... --model M -- -tp 2"),
+        ("evaluate x --model M --seed -1", "vllm-prm evaluate ... --model M -- --seed -1"),
+        ("doctor --model M --trust-remote-code", f"--trust-remote-code is no option of vllm-prm doctor{AFTER_DASHES}"),
+        ("score a.jsonl --model M b.jsonl", "b.jsonl is not expected here; files stand side by side"),
+    ],
+)
+def test_an_unknown_option_beside_a_model_goes_after_the_dashes(capsys, words, message):
+    complaint = refused(capsys, words)
+    assert message in complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        ("score in.jsonl --dtype half", "--dtype is no option of vllm-prm score"),
+        ("score in.jsonl --server http://h --dtype=half", "--dtype is no option of vllm-prm score"),
+        ("report in.jsonl -o page.html --dtype half", "--dtype is no option of vllm-prm report"),
+        ("recipes --dtype half", "--dtype is no option of vllm-prm recipes"),
+        ("report in.jsonl -o page.html -- --dtype half", "vllm-prm report starts no engine; expected nothing after --"),
+    ],
+)
+def test_where_no_engine_takes_options_nothing_is_said_of_it(capsys, words, end):
+    assert refused(capsys, words).endswith(f"error: {end}")
+
+
+def refused(capsys, words: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(words.split())
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith(f"usage: vllm-prm {words.split()[0]} [-h]")
+    return message
