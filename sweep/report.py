@@ -28,7 +28,7 @@ Written by `make sweep`, which takes about 40 minutes on a CPU; a test fails if 
 tags and across tokens; prompts with up to nine steps scored by the real engine, one at a time; and every score
 compared with the same model's whole `compute_logits` at the tags. The largest difference, of probabilities and of raw
 logits, is in the table; the limit is 1e-5 in float32. `columns` reads the rows of the scoring tokens only,
-`whole head` runs all of it and picks (see `vllm_prm/engine/worker/head.py`). Multimodal models were given prompts of
+`whole head` runs all of it and picks (`vllm_prm/engine/worker/head_check.py`). Multimodal models were given prompts of
 text. The same prompts then went in one batch; a note says where that moved the scores by more than the limit. That
 happens to two kinds of layers only (multi-head latent attention and short convolutions on a CPU), whose generation,
 without any code of ours, moves as well (last table).

@@ -182,7 +182,7 @@ def test_an_unknown_model_without_a_recipe(capsys, tmp_path):
     in_path = tmp_path / "in.jsonl"
     in_path.write_text(json.dumps(GOOD))
     assert main(["score", str(in_path), "--model", "nobody/nothing"]) == 1
-    assert "no recipe is known for 'nobody/nothing'; name one with --recipe (" in capsys.readouterr().err
+    assert "no recipe is known for 'nobody/nothing': name one, --recipe RECIPE, of " in capsys.readouterr().err
 
 
 def test_argparse_refuses_what_it_can(capsys):

@@ -135,10 +135,10 @@ def seams() -> Iterator[Finding]:
 
 
 def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
-    from vllm_prm.cli.sources import recipe_for
+    from vllm_prm.recipes import recipe_for
 
     try:
-        recipe = recipe_for(name, spec)
+        recipe = recipe_for(name, spec, "--recipe RECIPE")
     except PRMError as error:
         yield Finding(f"recipe for {name}", str(error))
         return
@@ -146,10 +146,10 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
     from vllm_prm.engine.start.arguments import engine_arguments
     from vllm_prm.engine.start.misfits import misfits
 
-    found = list(misfits(name, recipe, engine_arguments(words)))
-    for _, complaint in found:
+    complaints = misfits(name, recipe, engine_arguments(words))
+    for complaint in complaints:
         yield Finding(f"{name} does not fit recipe {recipe.name}", complaint)
-    if not found:
+    if not complaints:
         tokens = ", ".join(f"{t.label} {t.piece or t.id}" for t in recipe.scoring_tokens)
         probe = "its probe is split as in training" if recipe.probe else "it has no probe to check the tokenizer with"
         yield Finding(f"{name} fits recipe {recipe.name}: {tokens}; {probe}")
@@ -194,12 +194,17 @@ def served_recipe(address: str, response: httpx.Response) -> Finding:
             f"{address}/v1/prm/recipe says HTTP {response.status_code}: {response.text[:200]}",  # a page of HTML is cut
             _NOT_A_PRM,
         )
-    return Finding(f"{address} is a process reward model, recipe {response.json()['recipe']['name']}; routes are on")
+    try:
+        name = response.json()["recipe"]["name"]
+    except (ValueError, KeyError, TypeError):
+        return Finding(f"{address}/v1/prm/recipe names no recipe: {response.text[:200]}", _NOT_OURS)
+    return Finding(f"{address} is a process reward model, recipe {name}; routes are on")
 
 
 _ROUTES_OFF = (
     "serve with VLLM_PLUGINS=prm in the environment, which makes vLLM add it, and a pooling model (--task embed)"
 )
+_NOT_OURS = "this is another server: give the address of one that vllm-prm runs in"
 _NOT_A_PRM = "the server knows no recipe: serve with --prm NAME or --prm FILE.json"
 
 

@@ -23,8 +23,8 @@ from vllm_prm.cli.patience import Patient
 from vllm_prm.cli.progress import say
 from vllm_prm.client import PRMClient
 from vllm_prm.client.transport import certificates, checked_url
-from vllm_prm.errors import EngineError, RecipeError, RequestError
-from vllm_prm.recipes import Recipe, find_recipe, load_recipe, recipe_names
+from vllm_prm.errors import EngineError, RequestError
+from vllm_prm.recipes import Recipe, recipe_for
 
 ENGINE_BATCH = 512  # twice vLLM's usual max_num_seqs of 256: the engine stays full, and 512 solutions are soon done
 SERVER_BATCH = 128  # a server batches over all its clients; smaller ones lose less when it goes away
@@ -72,7 +72,7 @@ class ModelSource(Source):
 
     @cached_property
     def recipe(self) -> Recipe:
-        return recipe_for(self._model, self._spec)
+        return recipe_for(self._model, self._spec, "--recipe RECIPE")
 
     @contextmanager
     def open(self) -> Iterator[Score]:
@@ -131,17 +131,6 @@ def chosen_source(args: argparse.Namespace) -> Source:
         option = "--recipe" if args.recipe is not None else "engine options after --"
         raise RequestError(f"{option} cannot be used with --server: the server was started with its own")
     return ServerSource(args.server, args.served_model, args.api_key, args.batch_size, args.patience)
-
-
-def recipe_for(model: str, spec: str | None) -> Recipe:
-    """The recipe that `spec` names, or else the model's own. Raises RecipeError if there is none."""
-    recipe = load_recipe(spec) if spec is not None else find_recipe(model)
-    if recipe is None:
-        raise RecipeError(
-            f"no recipe is known for {model!r}; name one with --recipe ({', '.join(recipe_names())}, or a JSON file), "
-            "or put a prm.json into the model's folder"
-        )
-    return recipe
 
 
 def http_client(url: str, api_key: str | None) -> httpx.Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from vllm_prm.engine.settings import bound_recipe_of, settings_of
@@ -10,8 +9,8 @@ from vllm_prm.engine.start.options import engine_options
 from vllm_prm.recipes import Recipe
 
 
-def misfits(model: str, recipe: Recipe, options: dict[str, Any]) -> Iterator[tuple[bool, str]]:
-    """(whether it stops the engine, what does not fit), of a model and a recipe.
+def misfits(model: str, recipe: Recipe, options: dict[str, Any]) -> list[str]:
+    """What does not fit of a model and a recipe, in sentences; none if all is well.
 
     options: as `LLM` takes them, beside the model.
     """
@@ -22,7 +21,5 @@ def misfits(model: str, recipe: Recipe, options: dict[str, Any]) -> Iterator[tup
         settings_of(model_config)
         bound = bound_recipe_of(model_config)
     except Exception as error:  # noqa: BLE001 - whatever stops it here stops the engine, and is what to report
-        yield True, f"{type(error).__name__}: {error}"
-        return
-    if bound is not None and bound.notice is not None:
-        yield False, bound.notice
+        return [f"{type(error).__name__}: {error}"]
+    return [] if bound is None or bound.notice is None else [bound.notice]
