@@ -28,6 +28,7 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 TINY_PRM = str(ROOT / "examples" / "tiny-prm")
+TINY_PRM_OPTIONS = ("--task", "embed", "--dtype", "float32")  # as the README serves it
 
 
 # vLLM collects garbage eight times in the life of an engine, and freezes and unfreezes the heap meanwhile. Going
@@ -69,11 +70,10 @@ def tiny_prm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from server import serving
 
     log = tmp_path_factory.mktemp("log") / "tiny_prm.log"
-    options = ["--task", "embed", "--dtype", "float32", "--enforce-eager"]
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:  # for this server, not for the tests that run meanwhile
             patch.setenv("VLLM_PLUGINS", "prm")
-            url = stack.enter_context(serving(log, TINY_PRM, *options))
+            url = stack.enter_context(serving(log, TINY_PRM, *TINY_PRM_OPTIONS, "--enforce-eager"))
         yield url
 
 
