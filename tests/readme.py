@@ -74,7 +74,7 @@ def difference(shown: str, printed: str) -> str | None:
             places = list(range(start, last_start + 1))
         place = next((place for place in places if place >= start and _is_at(run, words, place)), None)
         if place is None:
-            return f"the README shows\n  {' '.join(run)}\nand this is printed instead:\n{printed}"
+            return f"the README shows\n  {_up_to_the_difference(run, words[start:])}\nand this is printed:\n{printed}"
         start = place + len(run)
     return None
 
@@ -101,6 +101,12 @@ def _between_elisions(words: list[str]) -> list[list[str]]:
         else:
             runs[-1].append(word)
     return runs
+
+
+def _up_to_the_difference(run: list[str], words: list[str]) -> str:
+    """The words of the README that are printed at that place, and the first that is not, marked."""
+    common = next((i for i, pair in enumerate(zip(run, words, strict=False)) if not _same(*pair)), len(words))
+    return " ".join([*run[:common], *(f">>>{word}<<<" for word in run[common : common + 1])])
 
 
 def _is_at(run: list[str], words: list[str], place: int) -> bool:

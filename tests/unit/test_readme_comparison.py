@@ -42,7 +42,12 @@ def test_anything_else_may_not(text, instead):
     assert text in PRINTED
     message = difference(SHOWN, PRINTED.replace(text, instead, 1))
     assert message is not None
-    assert "is printed instead" in message
+    assert "and this is printed" in message
+
+
+def test_the_message_ends_at_the_first_difference():
+    message = difference("a 0.5 c d", "a 0.6 c d")
+    assert message == "the README shows\n  a >>>0.5<<<\nand this is printed:\na 0.6 c d"
 
 
 @pytest.mark.parametrize(
