@@ -28,5 +28,5 @@ def left_out(skipped: Iterable[tuple[str, str]]) -> str:
     files: defaultdict[str, list[str]] = defaultdict(list)
     for file, reason in skipped:
         files[reason].append(file)
-    parts = [f"{len(of)} in {', '.join(sorted(set(of)))}: {reason}" for reason, of in files.items()]
+    parts = [f"{len(paths)} in {', '.join(sorted(set(paths)))}: {reason}" for reason, paths in files.items()]
     return f"*** {sum(map(len, files.values()))} TESTS WERE NOT RUN. {'. '.join(parts)}. ***"

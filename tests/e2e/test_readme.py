@@ -48,9 +48,9 @@ def ran(command: str, folder: Path) -> str:
 
 def test_every_block_is_run_or_named_here():
     run = {*DEMO, *CONSOLE, *PYTHON, *PYTHON_OUTPUTS}
-    left = [block.first_line for block in BLOCKS if block not in run]
-    assert len(left) == len(NOT_RUN)
-    assert [line for line in left if not line.startswith(tuple(NOT_RUN))] == []
+    first_lines = [block.first_line for block in BLOCKS if block not in run]
+    assert len(first_lines) == len(NOT_RUN)
+    assert [line for line in first_lines if not line.startswith(tuple(NOT_RUN))] == []
     assert (len(DEMO), len(PYTHON)) == (1, 1)
     text = "".join(block.text for block in CONSOLE)
     for part in ("/v1/embeddings", "/v1/prm/score", "vllm-prm score"):

@@ -51,8 +51,8 @@ def test_every_reason_in_this_folder_carries_its_remedy():
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".skip", ".skipif", ".importorskip")):
-                given = [word.value for word in node.keywords if word.arg == "reason"] or node.args[:1]
-                reasons.append((f"{path.name}:{node.lineno}", ast.unparse(given[0])))
+                (reason, *_) = [word.value for word in node.keywords if word.arg == "reason"] or node.args
+                reasons.append((f"{path.name}:{node.lineno}", ast.unparse(reason)))
     assert len(reasons) >= 4  # the browser's, and three for tests that need two cores
     assert [(where, reason) for where, reason in reasons if ": " not in reason] == []
 
