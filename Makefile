@@ -6,13 +6,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: setup demo test check format lock bench sweep clean
+.PHONY: help setup demo test check format wheel lock bench sweep clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make check   ruff and mypy only"
+	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
@@ -25,6 +26,7 @@ setup: .venv/.ready
 	$(PIP) install --quiet --no-deps -r requirements/cpu.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation ./tools/vllm-cpu-metadata
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python tests/browser.py
 	@touch $@
 
 demo: setup
@@ -41,6 +43,21 @@ format: setup
 
 test: check
 	$(BIN)/python -m pytest
+
+# What a release uploads, tried as its users will have it. vLLM is left out of that try: its CUDA build is several GB,
+# and --help has to work without it.
+wheel:
+	rm -rf dist
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder/tools"; $(PYTHON) -m venv "$$folder/user"; \
+	"$$folder/tools/bin/pip" install --quiet build==1.6.1 twine==7.0.0; \
+	"$$folder/tools/bin/python" -m build --outdir dist .; \
+	"$$folder/tools/bin/twine" check --strict dist/*; \
+	"$$folder/user/bin/python" -c 'import glob, importlib.metadata as m; (own,) = m.distributions(path=glob.glob("dist/*.whl")); \
+		print(*(need for need in own.requires if not need.startswith("vllm")), sep="\n")' > "$$folder/needs"; \
+	"$$folder/user/bin/pip" install --quiet -r "$$folder/needs"; \
+	"$$folder/user/bin/pip" install --quiet --no-deps dist/*.whl; \
+	"$$folder/user/bin/vllm-prm" --help
 
 bench: setup
 	$(BIN)/python benchmarks/suite.py

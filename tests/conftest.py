@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from left_out import pytest_terminal_summary  # noqa: F401 - a hook: pytest looks for it here
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -27,6 +28,7 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 TINY_PRM = str(ROOT / "examples" / "tiny-prm")
+TINY_PRM_OPTIONS = ("--task", "embed", "--dtype", "float32")  # as the README serves it
 
 
 # vLLM collects garbage eight times in the life of an engine, and freezes and unfreezes the heap meanwhile. Going
@@ -68,11 +70,10 @@ def tiny_prm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from server import serving
 
     log = tmp_path_factory.mktemp("log") / "tiny_prm.log"
-    options = ["--task", "embed", "--dtype", "float32", "--enforce-eager"]
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:  # for this server, not for the tests that run meanwhile
             patch.setenv("VLLM_PLUGINS", "prm")
-            url = stack.enter_context(serving(log, TINY_PRM, *options))
+            url = stack.enter_context(serving(log, TINY_PRM, *TINY_PRM_OPTIONS, "--enforce-eager"))
         yield url
 
 

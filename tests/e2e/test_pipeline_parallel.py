@@ -10,7 +10,7 @@ from conftest import running, step_config
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two stages need two cores")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two stages need two cores: use a machine that has them")
 @pytest.mark.parametrize("kind", ["mistral", "tied_llama"])
 def test_two_stages(checkpoint, monkeypatch, kind):
     folder = checkpoint(kind)

@@ -15,7 +15,7 @@ from vllm import PoolingParams
 ACROSS = (PLUS, 31000)
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores: use a machine that has them")
 def test_two_ranks_agree_with_one_and_with_transformers(checkpoint, monkeypatch):
     folder = checkpoint("mistral")
     rng = random.Random(2)

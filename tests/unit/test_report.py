@@ -7,21 +7,19 @@ import hashlib
 import os
 import random
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from browser import REMEDY, browser
 
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate import load_benchmark
 from vllm_prm.report import ReportRow, benchmark_rows, write_report
 from vllm_prm.scores import StepScores
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
-)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on PATH: apt-get install chromium")
+BROWSER = browser()
+needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"no browser: {REMEDY}")
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&amp; ' \""
 
