@@ -68,7 +68,7 @@ def shown(value: Any) -> str:
         text = text.encode("utf-8", "backslashreplace").decode()  # a message must not hold half a character itself
         return f"the {kind} {text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + '...'}"
     if isinstance(value, Mapping):
-        return f"an object of {len(value)} fields"
+        return f"an object of {len(value)} field{'' if len(value) == 1 else 's'}"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     return f"a {type(value).__name__} ({str(value)[:_MAX_SHOWN]!r})"

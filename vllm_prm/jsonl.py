@@ -26,18 +26,18 @@ def read_lines(streams: Iterable[BinaryIO]) -> Iterator[Line]:
     """The lines of JSONL files, one file after the other; blank lines are counted and passed over."""
     number = 0
     for stream in streams:
-        for at, raw in enumerate(stream):
+        for at, content in enumerate(stream):
             number += 1
             if at == 0:
-                raw = raw.removeprefix(_BYTE_ORDER_MARK)
-            if raw.strip():
-                yield parsed_line(number, raw.rstrip(b"\r\n"))
+                content = content.removeprefix(_BYTE_ORDER_MARK)
+            if content.strip():
+                yield parsed_line(number, content.rstrip(b"\r\n"))
 
 
-def parsed_line(number: int, raw: bytes) -> Line:
-    text = raw.decode("utf-8", errors="replace")
+def parsed_line(number: int, content: bytes) -> Line:
+    text = content.decode("utf-8", errors="replace")
     try:
-        value = json.loads(raw.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Line(number, text, None, f"not UTF-8: byte {error.object[error.start]:#04x} at byte {error.start + 1}")
     except json.JSONDecodeError as error:

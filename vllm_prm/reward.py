@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vllm_prm.aggregate import check_aggregation
 from vllm_prm.errors import BatchError, PRMError, RequestError, ScorerError
+from vllm_prm.inputs import shown
 from vllm_prm.scores import StepScores
 
 if TYPE_CHECKING:
@@ -112,27 +113,26 @@ class RewardFunction:
 def _question(prompt: Text) -> str:
     if isinstance(prompt, str):
         return prompt
-    said = [_content(message) for message in _messages(prompt, "prompt") if message["role"] == "user"]
-    if not said:
+    texts = [_content(message) for message in _messages(prompt, "prompt") if message["role"] == "user"]
+    if not texts:
         raise RequestError(
             f"a prompt of {len(prompt)} messages has none from the user; expected the question in a message "
             "with role 'user'"
         )
-    return said[-1]
+    return texts[-1]
 
 
 def _solution(completion: Text) -> str:
     if isinstance(completion, str):
         return completion
-    said = (_content(message) for message in _messages(completion, "completion") if message["role"] == "assistant")
-    return "\n\n".join(text for text in said if text)
+    texts = (_content(message) for message in _messages(completion, "completion") if message["role"] == "assistant")
+    return "\n\n".join(text for text in texts if text)
 
 
-def _messages(text: Any, what: str) -> list[Mapping[str, Any]]:
+def _messages(text: Any, role_in_call: str) -> list[Mapping[str, Any]]:
     if not isinstance(text, Sequence) or not all(isinstance(m, Mapping) and "role" in m for m in text):
         raise RequestError(
-            f"a {what} is a {type(text).__name__} ({str(text)[:80]!r}); expected a string, or a list of messages "
-            "with 'role' and 'content'"
+            f"a {role_in_call} is {shown(text)}; expected a string, or a list of messages with 'role' and 'content'"
         )
     return list(text)
 

@@ -41,26 +41,26 @@ class StepScores:
     ) -> StepScores:
         """Logits [steps, scoring tokens] -> scores by the recipe's activation and weights, in float64.
 
-        Raises RequestError for no steps, PRMError if the logits have another shape or are not finite.
+        Raises RequestError for no steps, EngineError if the logits have another shape or are not finite.
         """
-        raw = np.asarray(logits, dtype=np.float64)
-        if raw.ndim != 2 or raw.shape[1] != len(recipe.weights):
+        matrix = np.asarray(logits, dtype=np.float64)
+        if matrix.ndim != 2 or matrix.shape[1] != len(recipe.weights):
             raise EngineError(
-                f"logits of shape {list(raw.shape)} do not fit recipe {recipe.name!r}; expected "
+                f"logits of shape {list(matrix.shape)} do not fit recipe {recipe.name!r}; expected "
                 f"[steps, {len(recipe.weights)}]. Is the recipe the one the model is served with?"
             )
-        if not len(raw):
+        if not len(matrix):
             raise RequestError("no step was scored; expected one step or more")
-        bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
         if bad.size:
             raise EngineError(
-                f"the logits of step {bad[0]} (counting from 0) are not all finite: {raw[bad[0]].tolist()}; "
+                f"the logits of step {bad[0]} (counting from 0) are not all finite: {matrix[bad[0]].tolist()}; "
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
         return cls(
-            step_scores=tuple(weighted_scores(raw, recipe).tolist()),
-            probabilities=_rows(probabilities(raw, recipe)),
-            logits=_rows(raw),
+            step_scores=tuple(weighted_scores(matrix, recipe).tolist()),
+            probabilities=_rows(probabilities(matrix, recipe)),
+            logits=_rows(matrix),
             labels=recipe.labels,
             aggregation=recipe.aggregation,
             num_prompt_tokens=num_prompt_tokens,
@@ -70,9 +70,9 @@ class StepScores:
     def __len__(self) -> int:
         return len(self.step_scores)
 
-    def aggregate(self, how: str | None = None) -> float:
+    def aggregate(self, aggregation: str | None = None) -> float:
         """One number for the solution: see `vllm_prm.aggregate`. None: the recipe's own aggregation."""
-        return aggregate(self.step_scores, how or self.aggregation)
+        return aggregate(self.step_scores, aggregation or self.aggregation)
 
     def first_error(self, threshold: float = FIRST_ERROR_THRESHOLD) -> int | None:
         """Index, from 0, of the first step that scores below the threshold; None if there is none."""
@@ -107,14 +107,14 @@ class Ranking:
     aggregation: str
 
     @classmethod
-    def of(cls, results: Sequence[StepScores], how: str | None = None) -> Ranking:
+    def of(cls, results: Sequence[StepScores], aggregation: str | None = None) -> Ranking:
         """Rank by an aggregation; None: the results' own. Raises RequestError for no candidates."""
         if not results:
             raise RequestError("no candidates to rank; expected one solution or more")
-        how = how or results[0].aggregation
-        scores = tuple(result.aggregate(how) for result in results)
+        aggregation = aggregation or results[0].aggregation
+        scores = tuple(result.aggregate(aggregation) for result in results)
         order = tuple(sorted(range(len(scores)), key=lambda i: -scores[i]))  # a stable sort: ties keep their order
-        return cls(order, scores, tuple(results), how)
+        return cls(order, scores, tuple(results), aggregation)
 
     @property
     def best(self) -> int:

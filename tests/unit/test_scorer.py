@@ -187,9 +187,9 @@ def test_a_failing_scorer_stops_training(scorer):
     ("prompts", "completions", "says"),
     [
         (["q"], [], "1 prompts and 0 completions"),
-        ([7], ["0.5"], "a prompt is a int"),
+        ([7], ["0.5"], "a prompt is the number"),
         ([[{"role": "system", "content": "x"}]], ["0.5"], "none from the user"),
-        (["q"], [{"text": "0.5"}], "a completion is a dict"),
+        (["q"], [{"text": "0.5"}], "a completion is an object of 1 field;"),
     ],
 )
 def test_what_trl_never_sends(scorer, prompts, completions, says):

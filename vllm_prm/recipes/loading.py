@@ -55,8 +55,8 @@ def find_recipe(model: str) -> Recipe | None:
     if (folder / RECIPE_FILE).is_file():
         return load_recipe(str(folder / RECIPE_FILE))
     last = Path(model.rstrip("/")).name.lower()
-    for name, raw in BUILT_IN.items():
-        if last in (known.lower() for known in raw.get("models", ())):
+    for name, fields in BUILT_IN.items():
+        if last in (known.lower() for known in fields.get("models", ())):
             return load_recipe(name)
     return None
 
@@ -75,36 +75,36 @@ def recipe_for(model: str, spec: str | None, how_to_name: str) -> Recipe:
     return recipe
 
 
-def _parse(text: str, what: str) -> dict[str, Any]:
+def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        raw = json.loads(text)
+        fields = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(
-            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
             'expected an object such as {"name": ..., "step_tag": ..., "scoring_tokens": ...}'
         ) from error
-    if not isinstance(raw, dict):
-        raise RecipeError(f"{what} holds a {type(raw).__name__}; expected an object")
-    return raw
+    if not isinstance(fields, dict):
+        raise RecipeError(f"{source} holds a {type(fields).__name__}; expected an object")
+    return fields
 
 
-def _from_dict(raw: dict[str, Any]) -> Recipe:
-    base = raw.pop("base", None)
+def _from_dict(fields: dict[str, Any]) -> Recipe:
+    base = fields.pop("base", None)
     if base is not None:
         if base not in BUILT_IN:
             raise RecipeError(f"no recipe {base!r} to base this one on: known are {_listed(recipe_names())}")
-        raw = _merged({"name": base, **BUILT_IN[base]}, raw)
+        fields = _merged({"name": base, **BUILT_IN[base]}, fields)
     try:
-        return TypeAdapter(Recipe).validate_python(raw)
+        return TypeAdapter(Recipe).validate_python(fields)
     except ValidationError as error:
         for fault in error.errors():
-            if isinstance(told := fault.get("ctx", {}).get("error"), RecipeError):
-                raise told from None  # our own sentence needs no wrapping
+            if isinstance(recipe_error := fault.get("ctx", {}).get("error"), RecipeError):
+                raise recipe_error from None  # our own sentence needs no wrapping
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}, found {fault['input']!r}"
             for fault in error.errors()
         )
-        raise RecipeError(f"recipe {raw.get('name', '(no name)')!r} is malformed: {faults}") from error
+        raise RecipeError(f"recipe {fields.get('name', '(no name)')!r} is malformed: {faults}") from error
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         merged["prompt"] = {name: value for name, value in base["prompt"].items() if name != "tag"}
     if isinstance(over.get("scoring_tokens"), Mapping):
         tokens = dict(base["scoring_tokens"])
-        for label, raw in over["scoring_tokens"].items():
-            token, old = piece_alone(raw), dict(tokens.get(label, {}))
+        for label, entry in over["scoring_tokens"].items():
+            token, old = piece_alone(entry), dict(tokens.get(label, {}))
             if isinstance(token, Mapping):
                 if "piece" in token:
                     old.pop("id", None)  # another piece: the base's id is no longer what to expect

@@ -58,8 +58,8 @@ def _labelled(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return tuple(
-        {"label": label, **token} if isinstance(token := piece_alone(raw), Mapping) else raw
-        for label, raw in value.items()
+        {"label": label, **token} if isinstance(token := piece_alone(entry), Mapping) else entry
+        for label, entry in value.items()
     )
 
 
@@ -228,5 +228,5 @@ class Recipe:
 
 def _example(name: str, labels: Sequence[str]) -> str:
     tokens = {label: f"▁{label}" for label in labels}
-    raw = {"base": name, "step_tag": "▁ки", "scoring_tokens": tokens}
-    return f"--prm '{json.dumps(raw, ensure_ascii=False)}'"
+    fields = {"base": name, "step_tag": "▁ки", "scoring_tokens": tokens}
+    return f"--prm '{json.dumps(fields, ensure_ascii=False)}'"

@@ -40,12 +40,12 @@ def add_cli_args(original: Callable[..., Any], parser: Any, *args: Any, **kwargs
     parse = parser.parse_known_args
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        parsed, rest = parse(args, namespace)
+        parsed, unknown = parse(args, namespace)
         try:
             _apply(parsed)
         except (RecipeError, UnsupportedError) as error:
             parser.error(str(error))
-        return parsed, rest
+        return parsed, unknown
 
     parser.parse_known_args = parse_known_args
     return parser
