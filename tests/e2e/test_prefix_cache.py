@@ -10,6 +10,8 @@ from conftest import running, step_config
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens, words
 from vllm import PoolingParams
 
+from vllm_prm.engine.positions import positions_request
+
 BLOCK = 32
 
 
@@ -125,6 +127,22 @@ def test_a_request_that_names_the_engines_own_tokens_reads_the_cache(pair):
     (found,), (cached,) = scored(llm, ids, returned_token_ids=[PLUS, MINUS])
     assert cached == 9 * BLOCK
     assert difference(found, oracle.scores(ids)) < TOLERANCE
+
+
+def test_tags_and_positions_in_one_batch(pair):
+    """Those that name positions hand no token ids over, and their prompts stand beside those that do."""
+    llm, oracle = pair
+    prompts = [prompt(random.Random(seed), 2 + 3 * seed) for seed in range(6)]
+    positions = [[i for i, id_ in enumerate(ids) if id_ == TAG][::2] for ids in prompts]
+    params = [
+        PoolingParams(extra_kwargs=positions_request(where)) if number % 2 else PoolingParams()
+        for number, where in enumerate(positions)
+    ]
+    for _ in range(2):  # computed, then cached
+        outputs = llm.encode(list(map(tokens, prompts)), params, pooling_task="embed", use_tqdm=False)
+        for number, (ids, output) in enumerate(zip(prompts, outputs, strict=True)):
+            expected = oracle.scores(ids)[::2] if number % 2 else oracle.scores(ids)
+            assert difference(output.outputs.data, expected) < TOLERANCE
 
 
 def test_a_request_cannot_ask_for_a_cache_that_does_not_fit_it(pair):

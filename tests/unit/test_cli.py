@@ -98,7 +98,7 @@ BAD = [
     ),
     ({"question": "q", "steps": []}, "steps is empty: there are no steps to score; give at least one"),
     ({"question": "q", "steps": ["a", None]}, "step 2 of 2 is null; expected text"),
-    ({"question": "q", "steps": [{"text": "a"}]}, "step 1 of 1 is an object of 1 fields; expected text"),
+    ({"question": "q", "steps": [{"text": "a"}]}, "step 1 of 1 is an object of 1 field; expected text"),
     ({"question": "q", "solution": ["a"]}, '"solution" is a list of 1; expected text'),
     ({"question": "q", "solution": " \n"}, '"solution": there is no step in'),
     (b'{"question": "\\ud800", "steps": ["a"]}', '"question": character 0 is half of a surrogate pair, U+D800'),

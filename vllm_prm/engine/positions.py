@@ -43,7 +43,13 @@ def check_positions(extra_kwargs: dict[str, Any] | None, longest: int) -> bool:
     return True
 
 
+def names_positions(extra_kwargs: dict[str, Any] | None) -> bool:
+    """Whether a request that was checked names positions."""
+    return extra_kwargs is not None and KEY in extra_kwargs
+
+
 def named_positions(extra_kwargs: dict[str, Any] | None) -> np.ndarray | None:
     """[steps] int64 of a request that was checked; None if it leaves them to the step tags."""
-    request = (extra_kwargs or {}).get(KEY)
-    return None if request is None else np.asarray(request["positions"], dtype=np.int64)
+    if not extra_kwargs or KEY not in extra_kwargs:
+        return None
+    return np.array(extra_kwargs[KEY]["positions"], dtype=np.int64)

@@ -90,10 +90,10 @@ def pooler_interface() -> Iterator[str]:
     if abstract != {"get_supported_tasks", "forward"}:
         yield f"vLLM's Pooler has other abstract methods, {sorted(abstract or ())}: see {ours}"
     yield from _takes(interface, "Pooler.forward", ("self", "hidden_states", "pooling_metadata"), ours)
-    yield from _has(interface, "PoolingParamsUpdate", ("requires_token_ids",), ours)
+    yield from _has(interface, "PoolingParamsUpdate", ("requires_token_ids", "apply"), ours)
     pool = "vllm.v1.pool.metadata"
     yield from _has(pool, "PoolingCursor", ("seq_lens_cpu", "num_scheduled_tokens_cpu", "is_finished"), ours)
-    yield from _has(pool, "PoolingMetadata", ("get_prompt_token_ids_cpu", "pooling_states"), ours)
+    yield from _has(pool, "PoolingMetadata", ("prompt_token_ids_cpu", "prompt_lens", "pooling_states"), ours)
     try:
         _find(pool, "PoolingStates")().prm = 1
     except (AttributeError, TypeError):

@@ -42,6 +42,7 @@ def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...
 
 def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> StepPooler:
     """The pooler of a model that is built. Raises UnsupportedError for layers that it cannot stand beside."""
+    from vllm.distributed import get_tensor_model_parallel_rank
     from vllm.tokenizers import cached_tokenizer_from_config
 
     from vllm_prm.engine.worker.pooler import StepPooler
@@ -49,6 +50,7 @@ def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> S
     from vllm_prm.engine.worker.score_cache import new_score_cache
 
     refuse_prompts_that_never_start(vllm_config)
-    model_config = vllm_config.model_config
-    tokenizer = None if model_config.skip_tokenizer_init else cached_tokenizer_from_config(model_config)
+    tokenizer = None  # looks at tags that are glued to a word; one rank tells of them
+    if get_tensor_model_parallel_rank() == 0 and not vllm_config.model_config.skip_tokenizer_init:
+        tokenizer = cached_tokenizer_from_config(vllm_config.model_config)
     return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))

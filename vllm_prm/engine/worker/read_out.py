@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,17 +24,6 @@ class ReadOut(NamedTuple):
     activation: str | None  # "softmax" or "sigmoid"; None: raw logits
     flat: bool  # one row-major vector (task embed), or a matrix [steps, scoring tokens]
 
-    @classmethod
-    def of(cls, params: PoolingParams, settings: StepSettings) -> ReadOut:
-        """A request's own scoring tokens and activation where it names them, else the engine's."""
-        scoring_ids = settings.scoring_ids
-        if params.returned_token_ids is not None:
-            scoring_ids = tuple(params.returned_token_ids)
-        activation = None if params.use_activation is False else settings.activation
-        flat = params.task == "embed"
-        weighted = flat and activation is not None and settings.keep(scoring_ids)
-        return cls(scoring_ids, settings.weights if weighted else None, activation, flat)
-
     def activated(self, logits: torch.Tensor) -> torch.Tensor:
         """[N, scoring tokens] logits -> the same shape, float32: probabilities, or the logits themselves."""
         values = logits.float()
@@ -41,9 +31,32 @@ class ReadOut(NamedTuple):
             return values
         return values.softmax(dim=-1) if self.activation == "softmax" else values.sigmoid()
 
-    def shaped(self, values: torch.Tensor) -> torch.Tensor:
-        """What a request gets of its steps' values."""
-        return values.flatten() if self.flat else values
+
+class ReadOuts:
+    """The ReadOut of each request: its own scoring tokens and activation where it names them, else the engine's."""
+
+    def __init__(self, settings: StepSettings) -> None:
+        self._settings = settings
+        self._known = lru_cache(maxsize=256)(self._new)  # almost all requests of an engine ask for the same
+
+    def of(self, params: PoolingParams) -> tuple[ReadOut, bool]:
+        """And whether an engine that keeps scores has what is asked for (see `StepSettings.keep`)."""
+        scoring_ids = params.returned_token_ids
+        return self._known(
+            None if scoring_ids is None else tuple(scoring_ids), params.use_activation is not False, params.task
+        )
+
+    def _new(self, scoring_ids: tuple[int, ...] | None, activated: bool, task: str) -> tuple[ReadOut, bool]:
+        settings = self._settings
+        is_kept = settings.keep(scoring_ids)
+        flat = task == "embed"
+        read_out = ReadOut(
+            settings.scoring_ids if scoring_ids is None else scoring_ids,
+            settings.weights if flat and activated and is_kept else None,
+            settings.activation if activated else None,
+            flat,
+        )
+        return read_out, is_kept
 
 
 def tags_of(params: PoolingParams, settings: StepSettings) -> tuple[Tags, int]:
@@ -57,16 +70,18 @@ def tags_of(params: PoolingParams, settings: StepSettings) -> tuple[Tags, int]:
 class Group:
     """Steps of a batch's requests that share a ReadOut.
 
-    rows: per request, where its steps are read: indices into this batch's hidden states, or, of a request that reads
-        the score cache, positions in its prompt.
-    slices: (request, its rows of the group's values).
+    requests: indices into the batch. rows: per request, where its steps are read: indices into this batch's hidden
+    states, or, of requests that read the score cache, positions in their prompts.
     """
 
+    requests: list[int] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
-    slices: list[tuple[int, slice]] = field(default_factory=list)
-    size: int = 0
 
     def add(self, request: int, rows: np.ndarray) -> None:
-        self.slices.append((request, slice(self.size, self.size + len(rows))))
+        self.requests.append(request)
         self.rows.append(rows)
-        self.size += len(rows)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Steps per request."""
+        return list(map(len, self.rows))
