@@ -102,6 +102,19 @@ def test_the_summary_counts(report):
     assert "first error as labelled1 (50.0 %)" in text
 
 
+def test_only_scores_and_labels_together_can_disagree(tmp_path):
+    rows = [
+        ReportRow("q", ["a"], [0.1]),  # an error, but no labels
+        ReportRow("q", ["a"], RequestError("too long"), wrong=[0]),  # a label, but no scores
+        ReportRow("q", ["a", "b"], [0.1, 0.1], wrong=[0, 1]),  # the first error is as labelled
+        ReportRow("q", ["a"], [0.1], wrong=[]),  # labelled right
+        ReportRow("q", ["a"], [0.9], wrong=[0]),
+    ]
+    page = Page(write_report(tmp_path / "a.html", rows).read_text(encoding="utf-8"))
+    assert [tag["data-missed"] for tag in page.solutions] == ["0", "0", "0", "1", "1"]
+    assert page.text.count("labelled: no error") == page.text.count("labelled: step 1") == 1
+
+
 def test_it_needs_nothing_else_and_lets_nothing_else_run(report):
     html = report.read_text(encoding="utf-8")
     page = Page(html)

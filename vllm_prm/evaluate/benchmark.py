@@ -46,10 +46,10 @@ class Options:
     key: Callable[[str], Hashable] | None
 
 
-AnExample = TypeVar("AnExample", bound=Example)
+ExampleT = TypeVar("ExampleT", bound=Example)
 
 
-class Format(ABC, Generic[AnExample]):
+class Format(ABC, Generic[ExampleT]):
     """A benchmark's file format and its metrics.
 
     name: of the benchmark, in messages.
@@ -60,13 +60,13 @@ class Format(ABC, Generic[AnExample]):
     fields: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def parse(self, record: Record) -> AnExample:
+    def parse(self, record: Record) -> ExampleT:
         """The example that an object of the file holds. Raises RequestError that names the object's place."""
 
     @abstractmethod
     def evaluate(
         self,
-        splits: Mapping[str, Sequence[AnExample]],
+        splits: Mapping[str, Sequence[ExampleT]],
         scores: Mapping[str, Sequence[Sequence[SolutionScores]]],
         options: Options,
     ) -> Result:
@@ -77,11 +77,11 @@ class Format(ABC, Generic[AnExample]):
 
 
 @dataclass(frozen=True)
-class Benchmark(Generic[AnExample]):
+class Benchmark(Generic[ExampleT]):
     """The examples of one or more files of one format. splits: by file name, in order."""
 
-    format: Format[AnExample]
-    splits: Mapping[str, tuple[AnExample, ...]]
+    format: Format[ExampleT]
+    splits: Mapping[str, tuple[ExampleT, ...]]
 
     @property
     def solutions(self) -> list[tuple[str, tuple[str, ...]]]:

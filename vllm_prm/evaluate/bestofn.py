@@ -90,10 +90,12 @@ class BestOfNResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "best-of-n", **asdict(self)}
+        return {"benchmark": BestOfN.name, **asdict(self)}
 
 
 class BestOfN(Format[BestOfNExample]):
+    """A question and its candidates on each line."""
+
     name = "best-of-n"
     fields = ("question", "candidates")
 

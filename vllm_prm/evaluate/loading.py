@@ -5,6 +5,7 @@ FORMATS is the one list of benchmarks; what a format's objects hold is for the f
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.benchmark import AnExample, Benchmark, Format
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format
 from vllm_prm.evaluate.bestofn import BestOfN
 from vllm_prm.evaluate.prmbench import PRMBench
 from vllm_prm.evaluate.processbench import ProcessBench
@@ -64,7 +65,7 @@ def _recognised(record: Record) -> Format[Any]:
     )
 
 
-def _parsed(file_format: Format[AnExample], records: dict[str, list[Record]]) -> Benchmark[AnExample]:
+def _parsed(file_format: Format[ExampleT], records: dict[str, list[Record]]) -> Benchmark[ExampleT]:
     splits = {name: tuple(map(file_format.parse, split)) for name, split in records.items()}
     return Benchmark(file_format, splits)
 
@@ -75,9 +76,7 @@ def _read(file: Path) -> list[Record]:
         content = file.read_bytes()
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error}") from error
-    is_list = (
-        content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-    )  # after a byte order mark, if there is one
+    is_list = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     records = _entries(file, content) if is_list else _lines(file, content)
     if not records:
         raise RequestError(f"{file} is empty; expected one JSON object on each line")

@@ -85,10 +85,12 @@ class PRMBenchResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "prmbench", "prm_score": self.overall.prm_score, **asdict(self)}
+        return {"benchmark": PRMBench.name, "prm_score": self.overall.prm_score, **asdict(self)}
 
 
 class PRMBench(Format[PRMBenchExample]):
+    """A modified solution and all of its wrong steps on each line."""
+
     name = "prmbench"
     fields = ("modified_question", "modified_process", "error_steps", "classification")
 

@@ -85,10 +85,12 @@ class ProcessBenchResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "processbench", **asdict(self)}
+        return {"benchmark": ProcessBench.name, **asdict(self)}
 
 
 class ProcessBench(Format[ProcessBenchExample]):
+    """A solution and the index of its first wrong step on each line; a file for each subset."""
+
     name = "processbench"
     fields = ("problem", "steps", "label")
 

@@ -38,7 +38,7 @@ class Record:
         return None if self.fields.get(name) is None else self.text(name)
 
     def identifier(self, name: str) -> str:
-        """Text or a number, as text; without such a field the record's place, which no other record has."""
+        """The field's value as text, whatever it is; without such a field the record's place, which no other has."""
         return str(self.fields.get(name, self.place))
 
     def integer(self, name: str) -> int:

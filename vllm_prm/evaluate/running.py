@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 from vllm_prm.errors import BatchError, PRMError, RequestError
-from vllm_prm.evaluate.benchmark import AnExample, Benchmark, Options, Result
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Options, Result
 from vllm_prm.evaluate.solutions import SolutionScores, plain_scores
 from vllm_prm.scorer import Scorer
 from vllm_prm.scores import FIRST_ERROR_THRESHOLD, StepScores
 
 
 def score_benchmark(
-    benchmark: Benchmark[AnExample], scorer: Scorer, progress: bool = True
+    benchmark: Benchmark[ExampleT], scorer: Scorer, progress: bool = True
 ) -> list[StepScores | RequestError]:
     """Score every solution, in the order of `benchmark.solutions`.
 
@@ -30,7 +30,7 @@ def score_benchmark(
 
 
 def evaluate(
-    benchmark: Benchmark[AnExample],
+    benchmark: Benchmark[ExampleT],
     scores: Scorer | Sequence[StepScores | PRMError | Sequence[float] | None],
     *,
     threshold: float = FIRST_ERROR_THRESHOLD,
@@ -56,7 +56,7 @@ def evaluate(
 
 
 def _by_split(
-    benchmark: Benchmark[AnExample], scores: Sequence[SolutionScores]
+    benchmark: Benchmark[ExampleT], scores: Sequence[SolutionScores]
 ) -> dict[str, list[list[SolutionScores]]]:
     """The scores of all solutions in order -> by split, one entry per example, with one per solution of it."""
     expected = len(benchmark.solutions)
