@@ -25,22 +25,22 @@ def made_up(path: Path, count: int = 100) -> Path:
     rng = random.Random(3)
     with path.open("w", encoding="utf-8") as file:
         while count:
-            one = solution(rng, mistakes=rng.randint(0, 1))
-            if is_held_out(one.question):
-                label = -1 if one.first_error is None else one.first_error
-                file.write(json.dumps({"problem": one.question, "steps": one.steps, "label": label}) + "\n")
+            made = solution(rng, mistakes=rng.randint(0, 1))
+            if is_held_out(made.question):
+                label = -1 if made.first_error is None else made.first_error
+                file.write(json.dumps({"problem": made.question, "steps": made.steps, "label": label}) + "\n")
                 count -= 1
     return path
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        benchmark = load_benchmark(words[0] if words else made_up(Path(folder) / "arithmetic.jsonl"))
-    with PRMClient(words[2]) if len(words) > 2 else PRM(str(MODEL), dtype="float32") as prm:
+        benchmark = load_benchmark(arguments[0] if arguments else made_up(Path(folder) / "arithmetic.jsonl"))
+    with PRMClient(arguments[2]) if len(arguments) > 2 else PRM(str(MODEL), dtype="float32") as prm:
         scores = score_benchmark(benchmark, prm, progress=False)
     print(evaluate(benchmark, scores).table())
-    if len(words) > 1:
-        print(write_report(words[1], benchmark_rows(benchmark, scores), title="Where the PRM errs"))
+    if len(arguments) > 1:
+        print(write_report(arguments[1], benchmark_rows(benchmark, scores), title="Where the PRM errs"))
 
 
 if __name__ == "__main__":  # vLLM starts processes that import this file again

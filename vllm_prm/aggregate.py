@@ -1,4 +1,4 @@
-"""Step scores -> one number per solution; solutions -> one answer.
+"""Step scores -> one number per solution, or its first error; solutions -> one answer.
 
 The five aggregations are those of the field: min (Math-Shepherd, https://arxiv.org/abs/2312.08935), product (Let's
 Verify Step by Step, https://arxiv.org/abs/2305.20050), mean, last, and the sum of logarithms, which orders as product
@@ -20,31 +20,36 @@ AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
 _LEAST = sys.float_info.min  # 2.2e-308, the least normal double: the log of a score of 0 stays finite, as JSON requires
 
 
-def aggregate(step_scores: Sequence[float], how: str = "min") -> float:
+def aggregate(step_scores: Sequence[float], aggregation: str = "min") -> float:
     """One number for a solution: its step scores' min, product, mean, last, or sum_log (sum of natural logarithms).
 
     Raises RequestError for no scores, a score that is not a finite number (or is negative, for sum_log), and an
     unknown name.
     """
-    check_aggregation(how)
+    check_aggregation(aggregation)
     scores = _finite(step_scores, "step score")
-    if how == "min":
+    if aggregation == "min":
         return min(scores)
-    if how == "product":
+    if aggregation == "product":
         return math.prod(scores)
-    if how == "mean":
+    if aggregation == "mean":
         return math.fsum(scores) / len(scores)
-    if how == "last":
+    if aggregation == "last":
         return scores[-1]
     if min(scores) < 0:
         raise RequestError(f"sum_log takes the logarithm of step scores, and {min(scores)} is below 0; use another one")
     return math.fsum(math.log(max(score, _LEAST)) for score in scores)
 
 
-def check_aggregation(how: str) -> None:
-    """Raise RequestError unless `how` is one of AGGREGATIONS."""
-    if how not in AGGREGATIONS:
-        raise RequestError(f"no aggregation {how!r}; expected one of {', '.join(map(repr, AGGREGATIONS))}")
+def check_aggregation(aggregation: str) -> None:
+    """Raise RequestError unless this is one of AGGREGATIONS."""
+    if aggregation not in AGGREGATIONS:
+        raise RequestError(f"no aggregation {aggregation!r}; expected one of {', '.join(map(repr, AGGREGATIONS))}")
+
+
+def first_below(step_scores: Sequence[float], threshold: float) -> int | None:
+    """Index, from 0, of the first step that scores below the threshold; None if there is none."""
+    return next((i for i, score in enumerate(step_scores) if score < threshold), None)
 
 
 def best_of_n(scores: Sequence[float]) -> int:
@@ -105,15 +110,18 @@ def _vote(answers: Sequence[str | None], weights: Sequence[float], key: Callable
     return written[max(votes, key=lambda group: math.fsum(votes[group]))]
 
 
-def _finite(scores: Sequence[float], what: str) -> list[float]:
-    """The scores as Python floats. Raises RequestError for none, and for one that is not a finite number."""
+def _finite(scores: Sequence[float], name: str) -> list[float]:
+    """The scores as Python floats. name: what one of them is called in messages.
+
+    Raises RequestError for none, and for one that is not a finite number.
+    """
     if isinstance(scores, str) or len(scores) == 0:
-        raise RequestError(f"no {what}s to aggregate ({scores!r}); expected one number or more")
+        raise RequestError(f"no {name}s to aggregate ({scores!r}); expected one number or more")
     for i, score in enumerate(scores):
         try:
             finite = math.isfinite(score)
         except TypeError:
             finite = False
         if not finite:
-            raise RequestError(f"{what} {i} is {score!r}; expected a finite number")
+            raise RequestError(f"{name} {i} is {score!r}; expected a finite number")
     return [float(score) for score in scores]

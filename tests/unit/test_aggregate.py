@@ -9,28 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_prm.aggregate import AGGREGATIONS, aggregate, best_of_n, majority, weighted_majority
+from vllm_prm.aggregate import AGGREGATIONS, aggregate, best_of_n, first_below, majority, weighted_majority
 from vllm_prm.errors import RequestError
 
 SCORES = [0.5, 0.25, 0.8]
 
 
 @pytest.mark.parametrize(
-    ("how", "expected"),
+    ("aggregation", "expected"),
     [("min", 0.25), ("product", 0.1), ("mean", 1.55 / 3), ("last", 0.8), ("sum_log", math.log(0.1))],
 )
-def test_by_hand(how, expected):
-    assert aggregate(SCORES, how) == pytest.approx(expected, rel=1e-12)
-    assert aggregate(np.array(SCORES), how) == pytest.approx(expected, rel=1e-12)
+def test_by_hand(aggregation, expected):
+    assert aggregate(SCORES, aggregation) == pytest.approx(expected, rel=1e-12)
+    assert aggregate(np.array(SCORES), aggregation) == pytest.approx(expected, rel=1e-12)
 
 
 def test_every_name_is_tested_above():
     assert set(AGGREGATIONS) == {"min", "product", "mean", "last", "sum_log"}
 
 
-@pytest.mark.parametrize("how", AGGREGATIONS)
-def test_one_step(how):
-    assert aggregate([1.0], how) == (0.0 if how == "sum_log" else 1.0)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_one_step(aggregation):
+    assert aggregate([1.0], aggregation) == (0.0 if aggregation == "sum_log" else 1.0)
 
 
 def test_sum_log_of_zero_is_finite_and_lower_than_of_any_float32():
@@ -52,7 +52,7 @@ def test_they_agree_with_each_other(scores):
     assert math.exp(aggregate(scores, "sum_log")) == pytest.approx(product, rel=1e-9)
 
 
-@pytest.mark.parametrize("how", AGGREGATIONS)
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
@@ -63,9 +63,9 @@ def test_they_agree_with_each_other(scores):
         ("0.5", "no step scores"),
     ],
 )
-def test_what_is_no_score_is_refused(how, scores, says):
+def test_what_is_no_score_is_refused(aggregation, scores, says):
     with pytest.raises(RequestError, match=says):
-        aggregate(scores, how)
+        aggregate(scores, aggregation)
 
 
 def test_an_unknown_name_lists_the_known():
@@ -76,6 +76,12 @@ def test_an_unknown_name_lists_the_known():
 def test_sum_log_of_a_negative_score_is_refused():
     with pytest.raises(RequestError, match=r"-0\.5 is below 0"):
         aggregate([-0.5, 0.5], "sum_log")
+
+
+def test_the_first_step_below_a_threshold():
+    assert first_below(SCORES, 0.5) == 1  # 0.5 itself is not below
+    assert first_below(SCORES, 0.51) == 0
+    assert first_below(SCORES, 0.25) is None
 
 
 def test_best_of_n_takes_the_first_of_equals():

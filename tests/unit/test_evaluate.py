@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vllm_prm.errors import BatchError, EngineError, RequestError
 from vllm_prm.evaluate import best_threshold, evaluate, evaluate_processbench, load_benchmark, score_benchmark
-from vllm_prm.evaluate.processbench import Example
+from vllm_prm.evaluate.processbench import ProcessBenchExample
 from vllm_prm.recipes import load_recipe
 from vllm_prm.scorer import Scorer, checked_items, settled
 from vllm_prm.scores import StepScores
@@ -72,7 +72,7 @@ def test_a_published_row_comes_out():
 
     107 of 594 and 333 of 406 are the counts that these percentages stand for.
     """
-    examples = [Example(str(i), "q", ("a",), 0 if i < 594 else -1) for i in range(1000)]
+    examples = [ProcessBenchExample(str(i), "q", ("a",), 0 if i < 594 else -1) for i in range(1000)]
     scores = [(0.1,) if i < 107 else (0.9,) for i in range(594)] + [(0.9,) if i < 333 else (0.1,) for i in range(406)]
     split = evaluate_processbench({"math": examples}, {"math": scores}).splits[0]
     assert [round(x, 1) for x in (split.acc_error, split.acc_correct, split.f1)] == [18.0, 82.0, 29.5]
@@ -113,7 +113,10 @@ def test_a_threshold_chosen_on_one_split_is_used_on_all(tmp_path):
     )
 )
 def test_the_chosen_threshold_is_the_best_of_all(drawn):
-    examples = [Example(str(i), "q", tuple("s" * len(s)), min(label, len(s) - 1)) for i, (s, label) in enumerate(drawn)]
+    examples = [
+        ProcessBenchExample(str(i), "q", tuple("s" * len(s)), min(label, len(s) - 1))
+        for i, (s, label) in enumerate(drawn)
+    ]
     scores = [tuple(s) for s, _ in drawn]
     if len({example.label == -1 for example in examples}) < 2:
         with pytest.raises(RequestError, match="with an error and without"):
@@ -160,7 +163,7 @@ def test_prmbench_on_real_rows_by_the_fields_definition():
     """PRMScore counted here on its own: precision, recall and F1 of both classes, from the file's fields."""
     rows = [json.loads(line) for line in PRMBENCH.read_text(encoding="utf-8").splitlines()]
     result = evaluate(load_benchmark(PRMBENCH), Hashes())
-    by_class = {one.name: one for one in result.classes}
+    by_class = {measured.name: measured for measured in result.classes}
     assert len(by_class) == 9
 
     def expected(chosen, f1_alone):
@@ -175,10 +178,10 @@ def test_prmbench_on_real_rows_by_the_fields_definition():
 
         return 100 * (f1(True) if f1_alone else 0.5 * f1(True) + 0.5 * f1(False))
 
-    for name, one in by_class.items():
+    for name, measured in by_class.items():
         chosen = [row for row in rows if row["classification"] == name]
-        assert one.solutions == len(chosen) == 4
-        assert one.prm_score == pytest.approx(expected(chosen, name == "multi_solutions"), rel=1e-12), name
+        assert measured.solutions == len(chosen) == 4
+        assert measured.prm_score == pytest.approx(expected(chosen, name == "multi_solutions"), rel=1e-12), name
     assert result.overall.prm_score == pytest.approx(expected(rows, False), rel=1e-12)
     simple = (by_class["redundency"].prm_score + by_class["circular"].prm_score) / 2
     assert result.dimensions["simplicity"] == pytest.approx(simple)
@@ -194,9 +197,9 @@ def test_prmbench_counts_and_edges(tmp_path):
     ]
     benchmark = load_benchmark(write(tmp_path / "p.jsonl", *rows))
     result = evaluate(benchmark, plain(benchmark))
-    one, new = result.classes
-    assert (one.true_positive, one.true_negative, one.false_positive, one.false_negative) == (1, 1, 1, 1)
-    assert (one.f1, one.f1_negative, one.prm_score) == (50.0, 50.0, 50.0)
+    circular, new = result.classes
+    assert [circular.true_positive, circular.true_negative, circular.false_positive, circular.false_negative] == [1] * 4
+    assert (circular.f1, circular.f1_negative, circular.prm_score) == (50.0, 50.0, 50.0)
     assert (new.name, new.prm_score) == ("new_class", 0.0)
     assert result.dimensions == {"simplicity": 50.0, "soundness": None, "sensitivity": None}
 

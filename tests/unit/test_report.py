@@ -57,7 +57,7 @@ class Page(HTMLParser):
             self._texts.append(data)
 
     def shown(self):
-        return [int(one["data-index"]) for one in self.solutions if "hidden" not in one]
+        return [int(tag["data-index"]) for tag in self.solutions if "hidden" not in tag]
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_everything_is_in_the_page(report):
     assert page.shown() == [0, 1, 2, 3, 4]
     for text in ("Errors & <more>", "a model", "How many eggs?", "bad step", "0.200", "first error: step 2", HOSTILE):
         assert text in page.text
-    assert [one["data-error"] for one in page.solutions] == ["", "1", "0", "", ""]
-    assert [float(one["data-score"] or "nan") for one in page.solutions][:3] == [0.7, 0.2, 0.1]
+    assert [tag["data-error"] for tag in page.solutions] == ["", "1", "0", "", ""]
+    assert [float(tag["data-score"] or "nan") for tag in page.solutions][:3] == [0.7, 0.2, 0.1]
     assert page.text.count("labelled wrong") == 2
     assert "labelled: step 3" in page.text  # the row whose first low step is another than the labelled one
     assert page.text.count("labelled: ") == 1
@@ -98,6 +98,19 @@ def test_the_summary_counts(report):
     for fact in ("solutions5", "steps12", "mean min0.425", "with a step below 0.52 (50.0 %)", "not scored1"):
         assert fact in text
     assert "first error as labelled1 (50.0 %)" in text
+
+
+def test_only_scores_and_labels_together_can_disagree(tmp_path):
+    rows = [
+        ReportRow("q", ["a"], [0.1]),  # an error, but no labels
+        ReportRow("q", ["a"], RequestError("too long"), wrong=[0]),  # a label, but no scores
+        ReportRow("q", ["a", "b"], [0.1, 0.1], wrong=[0, 1]),  # the first error is as labelled
+        ReportRow("q", ["a"], [0.1], wrong=[]),  # labelled right
+        ReportRow("q", ["a"], [0.9], wrong=[0]),
+    ]
+    page = Page(write_report(tmp_path / "a.html", rows).read_text(encoding="utf-8"))
+    assert [tag["data-missed"] for tag in page.solutions] == ["0", "0", "0", "1", "1"]
+    assert page.text.count("labelled: no error") == page.text.count("labelled: step 1") == 1
 
 
 def test_it_needs_nothing_else_and_lets_nothing_else_run(report):
@@ -124,18 +137,18 @@ def test_controls_have_labels_and_the_page_a_language(report):
 
 def test_the_threshold_and_the_aggregation_can_be_chosen(tmp_path):
     page = Page(write_report(tmp_path / "a.html", ROWS, aggregation="last", threshold=0.75).read_text())
-    assert [one["data-error"] for one in page.solutions] == ["2", "1", "0", "", "0"]
+    assert [tag["data-error"] for tag in page.solutions] == ["2", "1", "0", "", "0"]
     assert page.solutions[2]["data-score"] == "0.6"
     assert "last per solution" in page.text
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("how", ["min", "sum_log"])
-def test_extremes(tmp_path, how, threshold):
+@pytest.mark.parametrize("aggregation", ["min", "sum_log"])
+def test_extremes(tmp_path, aggregation, threshold):
     rows = [ReportRow("q", ["a", "b"], [0.0, 1.0]), ReportRow("q", ["a"], [0.0]), ReportRow("q\ud800", ["\x00"], [1.0])]
-    for some in (rows, rows[:1], []):
-        path = write_report(tmp_path / "a.html", some, aggregation=how, threshold=threshold)
-        assert len(Page(path.read_text(encoding="utf-8")).solutions) == len(some)
+    for chosen in (rows, rows[:1], []):
+        path = write_report(tmp_path / "a.html", chosen, aggregation=aggregation, threshold=threshold)
+        assert len(Page(path.read_text(encoding="utf-8")).solutions) == len(chosen)
 
 
 def test_what_is_refused(tmp_path):

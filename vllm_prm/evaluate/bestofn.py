@@ -11,16 +11,16 @@ The first N candidates of every question are taken, N = 1, 2, 4, ..., up to what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from vllm_prm.aggregate import aggregate, best_of_n, check_aggregation, majority, same_but_for_space, weighted_majority
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.fields import Line, Scores, check_scores
-from vllm_prm.evaluate.table import table, unscored_note
-
-FIELDS = ("question", "candidates")
+from vllm_prm.evaluate.benchmark import Format, Options
+from vllm_prm.evaluate.records import Record
+from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores
+from vllm_prm.evaluate.table import percent, table, unscored_note
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Example:
+class BestOfNExample:
     """One question with its candidates."""
 
     id: str
     question: str
     candidates: tuple[Candidate, ...]
 
-    @classmethod
-    def parse(cls, line: Line) -> Example:
-        reference = line.text("answer") if line.raw.get("answer") is not None else None
-        candidates = tuple(_candidate(part, reference) for part in line.parts("candidates"))
-        return cls(str(line.raw.get("id", line.where)), line.text("question"), candidates)
-
     @property
-    def solutions(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return tuple((self.question, candidate.steps) for candidate in self.candidates)
+    def solutions(self) -> tuple[Solution, ...]:
+        return tuple(self._solution(i, candidate) for i, candidate in enumerate(self.candidates))
+
+    def _solution(self, i: int, candidate: Candidate) -> Solution:
+        tags = ["right" if candidate.correct else "wrong"]
+        if candidate.answer is not None:
+            tags.append(f"answer {candidate.answer}")
+        return Solution(self.question, candidate.steps, f"{self.id}, candidate {i}", tags=tags)
 
 
 @dataclass(frozen=True)
@@ -90,92 +90,119 @@ class BestOfNResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "best-of-n", **asdict(self)}
+        return {"benchmark": BestOfN.name, **asdict(self)}
+
+
+class BestOfN(Format[BestOfNExample]):
+    """A question and its candidates on each line."""
+
+    name = "best-of-n"
+    fields = ("question", "candidates")
+
+    def parse(self, record: Record) -> BestOfNExample:
+        reference = record.optional_text("answer")
+        candidates = tuple(_candidate(part, reference) for part in record.records("candidates"))
+        return BestOfNExample(record.identifier("id"), record.text("question"), candidates)
+
+    def evaluate(
+        self,
+        splits: Mapping[str, Sequence[BestOfNExample]],
+        scores: Mapping[str, Sequence[Sequence[SolutionScores]]],
+        options: Options,
+    ) -> BestOfNResult:
+        """All files count together, as if they were one."""
+        examples = [example for split in splits.values() for example in split]
+        by_example = [of_candidates for split in scores.values() for of_candidates in split]
+        return evaluate_best_of_n(examples, by_example, options.aggregation, options.key)
 
 
 def evaluate_best_of_n(
-    examples: Sequence[Example],
-    scores: Sequence[Sequence[Scores]],
-    how: str = "min",
+    examples: Sequence[BestOfNExample],
+    scores: Sequence[Sequence[SolutionScores]],
+    aggregation: str = "min",
     key: Callable[[str], Hashable] | None = None,
 ) -> BestOfNResult:
     """scores: per question and candidate its step scores, or None if it could not be scored.
 
-    how: the aggregation. key: what makes two answers the same, as in `majority`.
+    aggregation: how step scores become one number. key: what makes two answers the same, as in `majority`.
     Raises RequestError for no questions, an unknown aggregation, or scores that do not fit the steps.
     """
-    check_aggregation(how)
+    check_aggregation(aggregation)
     if not examples:
         raise RequestError("no questions to evaluate; expected one or more")
-    totals = []
-    for example, given in zip(examples, scores, strict=True):
-        totals.append(
-            [
-                None
-                if check_scores(steps, len(candidate.steps), f"question {example.id}, candidate {i}") is None
-                else aggregate(steps or (), how)
-                for i, (candidate, steps) in enumerate(zip(example.candidates, given, strict=True))
-            ]
-        )
+    aggregates = [
+        _aggregates(example, of_candidates, aggregation)
+        for example, of_candidates in zip(examples, scores, strict=True)
+    ]
     fewest = min(len(example.candidates) for example in examples)
     sizes = sorted({*(2**i for i in range(fewest.bit_length())), fewest})
-    every = [candidate.correct for example in examples for candidate in example.candidates]
+    votes_are_weighted = aggregation != "sum_log"  # its aggregates are negative: votes would count against an answer
     return BestOfNResult(
-        rows=tuple(_at(n, examples, totals, how, key) for n in sizes),
+        rows=tuple(_n_result(n, examples, aggregates, votes_are_weighted, key) for n in sizes),
         questions=len(examples),
-        mean_accuracy=100 * sum(every) / len(every),
-        aggregation=how,
-        unscored=sum(total is None for question in totals for total in question),
+        mean_accuracy=percent([candidate.correct for example in examples for candidate in example.candidates]),
+        aggregation=aggregation,
+        unscored=sum(number is None for of_candidates in aggregates for number in of_candidates),
     )
 
 
-def _at(
-    n: int,
-    examples: Sequence[Example],
-    totals: Sequence[Sequence[float | None]],
-    how: str,
-    key: Callable[[str], Hashable] | None,
-) -> NResult:
-    chosen, voted, weighted, possible = [], [], [], []
-    has_answers = any(c.answer is not None for example in examples for c in example.candidates)
-    for example, given in zip(examples, totals, strict=True):
-        candidates, all_totals = example.candidates[:n], given[:n]
-        answers = [candidate.answer for candidate in candidates]
-        scored = [i for i, total in enumerate(all_totals) if total is not None]
-        best = scored[best_of_n([all_totals[i] or 0.0 for i in scored])] if scored else None
-        chosen.append(best is not None and candidates[best].correct)
-        possible.append(any(candidate.correct for candidate in candidates))
-        voted.append(_right(candidates, majority(answers, key)))
-        if how != "sum_log":  # negative: votes would count against
-            weighted.append(_right(candidates, weighted_majority(answers, [t or 0.0 for t in all_totals], key)))
-    return NResult(
-        n,
-        _percent(chosen),
-        _percent(voted) if has_answers else None,
-        _percent(weighted) if has_answers and weighted else None,
-        _percent(possible),
-    )
-
-
-def _candidate(line: Line, reference: str | None) -> Candidate:
-    answer = line.text("answer") if line.raw.get("answer") is not None else None
-    correct = line.raw.get("correct")
+def _candidate(record: Record, reference: str | None) -> Candidate:
+    """reference: the question's right answer, if the file tells it."""
+    answer, correct = record.optional_text("answer"), record.optional_boolean("correct")
     if correct is None:
         if reference is None:
             raise RequestError(
-                f"{line.where}: whether it is right is not said; expected 'correct' (true or false) here, "
+                f"{record.place}: whether it is right is not said; expected 'correct' (true or false) here, "
                 "or the question's reference 'answer' beside 'candidates'"
             )
         correct = answer is not None and same_but_for_space(answer) == same_but_for_space(reference)
-    if not isinstance(correct, bool):
-        raise line.fault("correct", correct, "true or false")
-    return Candidate(line.texts("steps"), answer, correct)
+    return Candidate(record.texts("steps"), answer, correct)
 
 
-def _right(candidates: Sequence[Candidate], answer: str | None) -> bool:
+def _aggregates(example: BestOfNExample, scores: Sequence[SolutionScores], aggregation: str) -> list[float | None]:
+    """One number for each candidate of a question; None for one that could not be scored."""
+    numbers: list[float | None] = []
+    for i, (candidate, step_scores) in enumerate(zip(example.candidates, scores, strict=True)):
+        checked = checked_scores(step_scores, candidate.steps, f"question {example.id}, candidate {i}")
+        numbers.append(None if checked is None else aggregate(checked, aggregation))
+    return numbers
+
+
+def _n_result(
+    n: int,
+    examples: Sequence[BestOfNExample],
+    aggregates: Sequence[Sequence[float | None]],
+    votes_are_weighted: bool,
+    key: Callable[[str], Hashable] | None,
+) -> NResult:
+    best, voted, weighted, possible = [], [], [], []  # for each question whether it is answered right
+    for example, of_candidates in zip(examples, aggregates, strict=True):
+        candidates, numbers = example.candidates[:n], of_candidates[:n]
+        answers = [candidate.answer for candidate in candidates]
+        best.append(_best_is_right(candidates, numbers))
+        voted.append(_answer_is_right(candidates, majority(answers, key)))
+        possible.append(any(candidate.correct for candidate in candidates))
+        if votes_are_weighted:
+            winner = weighted_majority(answers, [number or 0.0 for number in numbers], key)
+            weighted.append(_answer_is_right(candidates, winner))
+    has_answers = any(candidate.answer is not None for example in examples for candidate in example.candidates)
+    return NResult(
+        n,
+        best_of_n=percent(best),
+        majority=percent(voted) if has_answers else None,
+        weighted_majority=percent(weighted) if has_answers and votes_are_weighted else None,
+        oracle=percent(possible),
+    )
+
+
+def _best_is_right(candidates: Sequence[Candidate], aggregates: Sequence[float | None]) -> bool:
+    """Whether the candidate with the highest aggregate is right. Without any aggregate none is chosen."""
+    scored = [
+        (candidate, number) for candidate, number in zip(candidates, aggregates, strict=True) if number is not None
+    ]
+    return bool(scored) and scored[best_of_n([number for _, number in scored])][0].correct
+
+
+def _answer_is_right(candidates: Sequence[Candidate], answer: str | None) -> bool:
     """Whether the first candidate that gives this answer is right."""
-    return answer is not None and next(c.correct for c in candidates if c.answer == answer)
-
-
-def _percent(hits: Sequence[bool]) -> float:
-    return 100 * sum(hits) / len(hits)
+    return answer is not None and next(candidate.correct for candidate in candidates if candidate.answer == answer)

@@ -1,37 +1,31 @@
-"""Benchmark files -> examples. The format is told by the fields of a file's first line."""
+"""Benchmark files -> a Benchmark. The format is known by the fields of a file's first object.
+
+FORMATS is the one list of benchmarks; what a format's objects hold is for the format to say.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate import bestofn, prmbench, processbench
-from vllm_prm.evaluate.fields import Line
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format
+from vllm_prm.evaluate.bestofn import BestOfN
+from vllm_prm.evaluate.prmbench import PRMBench
+from vllm_prm.evaluate.processbench import ProcessBench
+from vllm_prm.evaluate.records import Record
+from vllm_prm.inputs import shown
+from vllm_prm.jsonl import read_lines
 
-Example = processbench.Example | prmbench.Example | bestofn.Example
-
-FORMATS: dict[str, Any] = {"processbench": processbench, "prmbench": prmbench, "best-of-n": bestofn}
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """The examples of one or more files of one format. kind: a key of FORMATS. splits: by file name, in order."""
-
-    kind: str
-    splits: Mapping[str, tuple[Example, ...]]
-
-    @property
-    def solutions(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Every (question, steps) to score, in the order in which scores are expected."""
-        return [solution for split in self.splits.values() for example in split for solution in example.solutions]
+FORMATS: tuple[Format[Any], ...] = (ProcessBench(), PRMBench(), BestOfN())
 
 
-def load_benchmark(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Benchmark:
+def load_benchmark(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Benchmark[Any]:
     """Read one file or several, each JSON lines or one JSON list of objects. A file is a split, named as the file is.
 
     Raises RequestError that names the file and line for what cannot be read, has no known format, or another format
@@ -40,55 +34,72 @@ def load_benchmark(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     files = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     if not files:
         raise RequestError("no benchmark files; expected one or more")
-    kind, splits = "", {}
+    records = {name: _read(file) for name, file in _split_names(files).items()}
+    formats = [_recognised(split[0]) for split in records.values()]
+    for file, other in zip(files, formats, strict=True):
+        if other is not formats[0]:
+            raise RequestError(
+                f"{file} is a {other.name} file and {files[0]} a {formats[0].name} one; evaluate them one by one"
+            )
+    return _parsed(formats[0], records)
+
+
+def _split_names(files: Sequence[Path]) -> dict[str, Path]:
+    """A file's name without its ending; the whole path if that name is taken."""
+    by_name: dict[str, Path] = {}
     for file in files:
-        lines = _lines(file)
-        found = _format(lines[0])
-        if kind and found != kind:
-            raise RequestError(f"{file} is a {found} file and {files[0]} a {kind} one; evaluate them one by one")
-        kind = found
-        name = file.stem if file.stem not in splits else str(file)
-        if name in splits:
+        name = file.stem if file.stem not in by_name else str(file)
+        if name in by_name:
             raise RequestError(f"{file} is given twice")
-        splits[name] = tuple(FORMATS[kind].Example.parse(line) for line in lines)
-    return Benchmark(kind, splits)
+        by_name[name] = file
+    return by_name
 
 
-def _format(line: Line) -> str:
-    for kind, module in FORMATS.items():
-        if all(field in line.raw for field in module.FIELDS):
-            return kind
-    known = "; ".join(f"{kind}: {', '.join(module.FIELDS)}" for kind, module in FORMATS.items())
+def _recognised(record: Record) -> Format[Any]:
+    for candidate in FORMATS:
+        if all(field in record.fields for field in candidate.fields):
+            return candidate
+    known = "; ".join(f"{candidate.name}: {', '.join(candidate.fields)}" for candidate in FORMATS)
     raise RequestError(
-        f"{line.where}: no known benchmark has the fields {', '.join(map(str, line.raw)) or '(none)'}. Expected {known}"
+        f"{record.place}: no known benchmark has the fields {', '.join(record.fields) or '(none)'}. Expected {known}"
     )
 
 
-def _lines(file: Path) -> list[Line]:
+def _parsed(file_format: Format[ExampleT], records: dict[str, list[Record]]) -> Benchmark[ExampleT]:
+    splits = {name: tuple(map(file_format.parse, split)) for name, split in records.items()}
+    return Benchmark(file_format, splits)
+
+
+def _read(file: Path) -> list[Record]:
+    """The file's objects, one or more."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+    except OSError as error:
         raise RequestError(f"cannot read {file}: {error}") from error
-    if text.lstrip().startswith("["):
-        entries = _parse(text, str(file))
-        lines = [_line(raw, f"{file}, entry {i}") for i, raw in enumerate(entries)]
-    else:
-        # Not splitlines(): U+2028 and the like may stand inside a JSON string.
-        numbered = [(f"{file}, line {i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        lines = [_line(_parse(line, where), where) for where, line in numbered]
-    if not lines:
+    is_list = content.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    records = _entries(file, content) if is_list else _lines(file, content)
+    if not records:
         raise RequestError(f"{file} is empty; expected one JSON object on each line")
-    return lines
+    return records
 
 
-def _parse(text: str, where: str) -> Any:
+def _lines(file: Path, content: bytes) -> list[Record]:
+    records = []
+    for line in read_lines([io.BytesIO(content)]):
+        place = f"{file}, line {line.number}"
+        if line.value is None:
+            raise RequestError(f"{place}: {line.fault}")
+        records.append(Record(line.value, place))
+    return records
+
+
+def _entries(file: Path, content: bytes) -> list[Record]:
+    """The objects of a file that is one JSON list."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{where}: not JSON ({error.msg}, column {error.colno})") from error
-
-
-def _line(raw: Any, where: str) -> Line:
-    if not isinstance(raw, Mapping):
-        raise RequestError(f"{where}: found a {type(raw).__name__}; expected a JSON object")
-    return Line(raw, where)
+        entries = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{file}: not a JSON list: {error}") from error
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise RequestError(f"{file}, entry {i}: {shown(entry)}, not an object; expected a list of objects")
+    return [Record(entry, f"{file}, entry {i}") for i, entry in enumerate(entries)]

@@ -12,14 +12,14 @@ its `similarity`, which compares with the unmodified solutions, is not computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vllm_prm.evaluate.fields import Line, Scores, check_scores
+from vllm_prm.evaluate.benchmark import Format, Options
+from vllm_prm.evaluate.records import Record
+from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores
 from vllm_prm.evaluate.table import mean, table, unscored_note
-
-FIELDS = ("modified_question", "modified_process", "error_steps", "classification")
 
 DIMENSIONS = {
     "simplicity": ("redundency", "circular"),
@@ -31,7 +31,7 @@ THRESHOLD = 0.5  # validity_threshold of the original's models, for example mr_e
 
 
 @dataclass(frozen=True)
-class Example:
+class PRMBenchExample:
     """One modified solution. wrong: indices of its wrong steps, from 0 (the file counts from 1)."""
 
     id: str
@@ -40,17 +40,9 @@ class Example:
     wrong: frozenset[int]
     classification: str
 
-    @classmethod
-    def parse(cls, line: Line) -> Example:
-        """A wrong step beyond the last one is dropped, as the original's loop over the steps does."""
-        steps = line.texts("modified_process")
-        wrong = frozenset(step - 1 for step in line.integers("error_steps") if 1 <= step <= len(steps))
-        kind = line.text("classification")
-        return cls(f"{kind}_{line.raw.get('idx', line.where)}", line.text("modified_question"), steps, wrong, kind)
-
     @property
-    def solutions(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return ((self.question, self.steps),)
+    def solutions(self) -> tuple[Solution, ...]:
+        return (Solution(self.question, self.steps, self.id, sorted(self.wrong), [self.classification]),)
 
 
 @dataclass(frozen=True)
@@ -93,45 +85,78 @@ class PRMBenchResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "prmbench", "prm_score": self.overall.prm_score, **asdict(self)}
+        return {"benchmark": PRMBench.name, "prm_score": self.overall.prm_score, **asdict(self)}
+
+
+class PRMBench(Format[PRMBenchExample]):
+    """A modified solution and all of its wrong steps on each line."""
+
+    name = "prmbench"
+    fields = ("modified_question", "modified_process", "error_steps", "classification")
+
+    def parse(self, record: Record) -> PRMBenchExample:
+        """A wrong step beyond the last one is dropped, as the original's loop over the steps does."""
+        steps = record.texts("modified_process")
+        wrong = frozenset(number - 1 for number in record.integers("error_steps") if 1 <= number <= len(steps))
+        classification = record.text("classification")
+        return PRMBenchExample(
+            f"{classification}_{record.identifier('idx')}",
+            record.text("modified_question"),
+            steps,
+            wrong,
+            classification,
+        )
+
+    def evaluate(
+        self,
+        splits: Mapping[str, Sequence[PRMBenchExample]],
+        scores: Mapping[str, Sequence[Sequence[SolutionScores]]],
+        options: Options,
+    ) -> PRMBenchResult:
+        """All files count together, as if they were one."""
+        examples = [example for split in splits.values() for example in split]
+        by_example = [only for split in scores.values() for (only,) in split]
+        return evaluate_prmbench(examples, by_example, options.threshold)
 
 
 def evaluate_prmbench(
-    examples: Sequence[Example], scores: Sequence[Scores], threshold: float = THRESHOLD
+    examples: Sequence[PRMBenchExample], scores: Sequence[SolutionScores], threshold: float = THRESHOLD
 ) -> PRMBenchResult:
     """scores: per solution its step scores, or None if it could not be scored.
 
     A solution that comes twice (same class and idx) counts once, the first time.
     Raises RequestError if scores do not fit the steps.
     """
-    judged: dict[str, tuple[Example, Scores]] = {}
-    for example, given in zip(examples, scores, strict=True):
-        judged.setdefault(example.id, (example, check_scores(given, len(example.steps), f"solution {example.id}")))
-    scored = [(example, steps) for example, steps in judged.values() if steps is not None]
-    known = [name for names in DIMENSIONS.values() for name in names]
-    found = {example.classification for example, _ in scored}
-    names = [name for name in known if name in found] + sorted(found.difference(known))
-    classes = tuple(
-        _measured(name, [one for one in scored if one[0].classification == name], threshold) for name in names
-    )
+    by_id: dict[str, tuple[PRMBenchExample, SolutionScores]] = {}
+    for example, step_scores in zip(examples, scores, strict=True):
+        name = f"solution {example.id}"
+        by_id.setdefault(example.id, (example, checked_scores(step_scores, example.steps, name)))
+    scored = [(example, step_scores) for example, step_scores in by_id.values() if step_scores is not None]
+    by_class: dict[str, list[tuple[PRMBenchExample, tuple[float, ...]]]] = {}
+    for example, step_scores in scored:
+        by_class.setdefault(example.classification, []).append((example, step_scores))
+    published = [name for members in DIMENSIONS.values() for name in members if name in by_class]
+    names = published + sorted(set(by_class).difference(published))
+    classes = tuple(_class_result(name, by_class[name], threshold) for name in names)
     by_name = {result.name: result.prm_score for result in classes}
-    dimensions = {name: mean([by_name.get(c) for c in members]) for name, members in DIMENSIONS.items()}
-    return PRMBenchResult(
-        _measured("overall", scored, threshold), classes, dimensions, threshold, len(judged) - len(scored)
-    )
+    dimensions = {name: mean([by_name.get(member) for member in members]) for name, members in DIMENSIONS.items()}
+    overall = _class_result("overall", scored, threshold)
+    return PRMBenchResult(overall, classes, dimensions, threshold, len(by_id) - len(scored))
 
 
-def _measured(name: str, scored: Sequence[tuple[Example, tuple[float, ...]]], threshold: float) -> ClassResult:
-    counts = {(right, called): 0 for right in (True, False) for called in (True, False)}
-    for example, steps in scored:
-        for i, score in enumerate(steps):
+def _class_result(
+    name: str, scored: Sequence[tuple[PRMBenchExample, tuple[float, ...]]], threshold: float
+) -> ClassResult:
+    counts = {(is_right, is_judged_right): 0 for is_right in (True, False) for is_judged_right in (True, False)}
+    for example, step_scores in scored:
+        for i, score in enumerate(step_scores):
             counts[i not in example.wrong, score > threshold] += 1
     tp, fn, fp, tn = counts[True, True], counts[True, False], counts[False, True], counts[False, False]
     f1, f1_negative = _f1(tp, fp, fn), _f1(tn, fn, fp)
-    score = f1 if name == NO_ERRORS else (f1 + f1_negative) / 2
-    return ClassResult(name, len(scored), tp, fp, tn, fn, f1, f1_negative, score)
+    prm_score = f1 if name == NO_ERRORS else (f1 + f1_negative) / 2
+    return ClassResult(name, len(scored), tp, fp, tn, fn, f1, f1_negative, prm_score)
 
 
-def _f1(hits: int, false: int, missed: int) -> float:
-    """In percent. 0 if there is nothing to find and nothing was found."""
-    return 200 * hits / (2 * hits + false + missed) if hits else 0.0
+def _f1(hits: int, false_alarms: int, missed: int) -> float:
+    """In percent; 0 where nothing was hit, also if there was nothing to hit."""
+    return 200 * hits / (2 * hits + false_alarms + missed) if hits else 0.0

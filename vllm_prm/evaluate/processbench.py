@@ -15,16 +15,17 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
+from vllm_prm.aggregate import first_below
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.fields import Line, Scores, check_scores
-from vllm_prm.evaluate.table import mean, table, unscored_note
+from vllm_prm.evaluate.benchmark import Format, Options
+from vllm_prm.evaluate.records import Record
+from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores
+from vllm_prm.evaluate.table import mean, percent, table, unscored_note
 from vllm_prm.scores import FIRST_ERROR_THRESHOLD
-
-FIELDS = ("problem", "steps", "label")
 
 
 @dataclass(frozen=True)
-class Example:
+class ProcessBenchExample:
     """One solution. label: index of its first wrong step, from 0; -1: all steps are right."""
 
     id: str
@@ -32,16 +33,10 @@ class Example:
     steps: tuple[str, ...]
     label: int
 
-    @classmethod
-    def parse(cls, line: Line) -> Example:
-        steps, label = line.texts("steps"), line.integer("label")
-        if not -1 <= label < len(steps):
-            raise line.fault("label", label, f"a step's index from 0 to {len(steps) - 1}, or -1")
-        return cls(str(line.raw.get("id", line.where)), line.text("problem"), steps, label)
-
     @property
-    def solutions(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        return ((self.question, self.steps),)
+    def solutions(self) -> tuple[Solution, ...]:
+        wrong = [] if self.label == -1 else [self.label]
+        return (Solution(self.question, self.steps, self.id, wrong),)
 
 
 @dataclass(frozen=True)
@@ -90,12 +85,34 @@ class ProcessBenchResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {"benchmark": "processbench", **asdict(self)}
+        return {"benchmark": ProcessBench.name, **asdict(self)}
+
+
+class ProcessBench(Format[ProcessBenchExample]):
+    """A solution and the index of its first wrong step on each line; a file for each subset."""
+
+    name = "processbench"
+    fields = ("problem", "steps", "label")
+
+    def parse(self, record: Record) -> ProcessBenchExample:
+        steps, label = record.texts("steps"), record.integer("label")
+        if not -1 <= label < len(steps):
+            raise record.unexpected("label", label, f"a step's index from 0 to {len(steps) - 1}, or -1")
+        return ProcessBenchExample(record.identifier("id"), record.text("problem"), steps, label)
+
+    def evaluate(
+        self,
+        splits: Mapping[str, Sequence[ProcessBenchExample]],
+        scores: Mapping[str, Sequence[Sequence[SolutionScores]]],
+        options: Options,
+    ) -> ProcessBenchResult:
+        by_example = {name: [only for (only,) in split] for name, split in scores.items()}
+        return evaluate_processbench(splits, by_example, options.threshold, options.tune_on)
 
 
 def evaluate_processbench(
-    splits: Mapping[str, Sequence[Example]],
-    scores: Mapping[str, Sequence[Scores]],
+    splits: Mapping[str, Sequence[ProcessBenchExample]],
+    scores: Mapping[str, Sequence[SolutionScores]],
     threshold: float = FIRST_ERROR_THRESHOLD,
     tune_on: str | None = None,
 ) -> ProcessBenchResult:
@@ -108,12 +125,12 @@ def evaluate_processbench(
         if tune_on not in splits:
             raise RequestError(f"no split {tune_on!r} to choose the threshold on; there are {', '.join(splits)}")
         threshold = best_threshold(splits[tune_on], scores[tune_on])
-    results = tuple(_split(name, examples, scores[name], threshold) for name, examples in splits.items())
+    results = tuple(_split_result(name, examples, scores[name], threshold) for name, examples in splits.items())
     held_out = mean([split.f1 for split in results if split.name != tune_on]) if tune_on else None
     return ProcessBenchResult(results, mean([split.f1 for split in results]), held_out, threshold, tune_on)
 
 
-def best_threshold(examples: Sequence[Example], scores: Sequence[Scores]) -> float:
+def best_threshold(examples: Sequence[ProcessBenchExample], scores: Sequence[SolutionScores]) -> float:
     """The threshold with the highest F1 on these solutions; among equals the one closest to 0.5.
 
     With m_i the least score of steps 0..i, an error at step k is found by every threshold in (m_k, m_(k-1)], and a
@@ -121,48 +138,49 @@ def best_threshold(examples: Sequence[Example], scores: Sequence[Scores]) -> flo
     many lie at or above a threshold gives it without going through the solutions again.
     Raises RequestError if there is not both a solution with an error and one without, scored.
     """
-    before, at, passed = [], [], []  # m_(k-1), m_k of solutions with an error; the last m of the others
-    for example, given in zip(examples, scores, strict=True):
-        if check_scores(given, len(example.steps), f"solution {example.id}") is None:
+    before_error, at_error, at_end = [], [], []  # m_(k-1) and m_k of solutions with an error; the last m of the others
+    for example, step_scores in zip(examples, scores, strict=True):
+        if checked_scores(step_scores, example.steps, f"solution {example.id}") is None:
             continue
-        least = [math.inf, *accumulate(given or (), min)]
+        least = [math.inf, *accumulate(step_scores or (), min)]  # m_(-1), which no step lowers, then m_0, m_1, ...
         if example.label == -1:
-            passed.append(least[-1])
+            at_end.append(least[-1])
         else:
-            before.append(least[example.label])
-            at.append(least[example.label + 1])
-    if not passed or not before:
+            before_error.append(least[example.label])
+            at_error.append(least[example.label + 1])
+    if not at_end or not at_error:
         raise RequestError(
-            f"a threshold needs solutions with an error and without one to be chosen on; found {len(before)} and "
-            f"{len(passed)} that were scored"
+            f"a threshold needs solutions with an error and without one to be chosen on; found {len(at_error)} and "
+            f"{len(at_end)} that were scored"
         )
-    before, at, passed = sorted(before), sorted(at), sorted(passed)
-    edges = sorted({edge for edge in (*before, *at, *passed) if edge < math.inf})
+    before_error, at_error, at_end = sorted(before_error), sorted(at_error), sorted(at_end)
+    edges = sorted({edge for edge in (*before_error, *at_error, *at_end) if edge < math.inf})
 
     def f1(threshold: float) -> float:
-        found = bisect_left(at, threshold) - bisect_left(before, threshold)
-        return _f1(found / len(before), (len(passed) - bisect_left(passed, threshold)) / len(passed))
+        errors_found = bisect_left(at_error, threshold) - bisect_left(before_error, threshold)
+        passed = len(at_end) - bisect_left(at_end, threshold)
+        return _harmonic_mean(errors_found / len(at_error), passed / len(at_end))
 
     between = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
     return max((edges[0], *between, math.nextafter(edges[-1], math.inf)), key=lambda t: (f1(t), -abs(t - 0.5)))
 
 
-def _split(name: str, examples: Sequence[Example], scores: Sequence[Scores], threshold: float) -> SplitResult:
-    hits: dict[bool, list[bool]] = {True: [], False: []}  # by whether the solution has an error
-    for example, given in zip(examples, scores, strict=True):
-        steps = check_scores(given, len(example.steps), f"solution {example.id}")
-        hits[example.label != -1].append(steps is not None and first_below(steps, threshold) == example.label)
-    error, correct = (100 * sum(h) / len(h) if h else None for h in (hits[True], hits[False]))
-    f1 = None if error is None or correct is None else _f1(error, correct)
-    unscored = sum(given is None for given in scores)
-    return SplitResult(name, len(hits[True]), len(hits[False]), error, correct, f1, unscored)
+def _split_result(
+    name: str, examples: Sequence[ProcessBenchExample], scores: Sequence[SolutionScores], threshold: float
+) -> SplitResult:
+    with_error: list[bool] = []  # for each solution whether its prediction equals its label
+    without_error: list[bool] = []
+    for example, step_scores in zip(examples, scores, strict=True):
+        is_scored = checked_scores(step_scores, example.steps, f"solution {example.id}") is not None
+        first_error = None if example.label == -1 else example.label
+        is_hit = is_scored and first_below(step_scores or (), threshold) == first_error
+        (without_error if first_error is None else with_error).append(is_hit)
+    error, correct = (percent(hits) if hits else None for hits in (with_error, without_error))
+    f1 = None if error is None or correct is None else _harmonic_mean(error, correct)
+    unscored = sum(step_scores is None for step_scores in scores)
+    return SplitResult(name, len(with_error), len(without_error), error, correct, f1, unscored)
 
 
-def first_below(scores: Sequence[float], threshold: float) -> int:
-    """Index of the first score below the threshold, -1 if there is none."""
-    return next((i for i, score in enumerate(scores) if score < threshold), -1)
-
-
-def _f1(a: float, b: float) -> float:
-    """Harmonic mean; 0 if both are 0."""
+def _harmonic_mean(a: float, b: float) -> float:
+    """0 if both are 0."""
     return 2 * a * b / (a + b) if a + b else 0.0

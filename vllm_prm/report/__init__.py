@@ -3,7 +3,8 @@
     write_report("report.html", [ReportRow(question, steps, scores) for ...])
     write_report("report.html", benchmark_rows(benchmark, scores), title="Errors on gsm8k")
 
-`rows` says what a page shows, `page` how it looks in HTML; report.css and report.js go into the page as they are.
+`rows` is what the user gives, `judged` what its scores say; `page` is the HTML around `summary` and each `solution`.
+report.css and report.js go into the page as they are.
 """
 
 from vllm_prm.report.page import write_report

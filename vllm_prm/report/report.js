@@ -14,7 +14,7 @@
     error: (data) => (data.error === "" ? null : Number(data.error)),
     length: (data) => Number(data.length),
   };
-  const shown = {
+  const filters = {
     all: () => true,
     error: (data) => data.error !== "",
     clean: (data) => data.error === "" && data.score !== "",
@@ -37,7 +37,7 @@
     const words = fields.q.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const solution of solutions) {
-      const fits = shown[fields.show.value](solution.dataset) && words.every((word) => texts.get(solution).includes(word));
+      const fits = filters[fields.show.value](solution.dataset) && words.every((word) => texts.get(solution).includes(word));
       solution.hidden = !fits;
       count += fits;
     }
@@ -55,18 +55,18 @@
   }
 
   function read() {
-    const asked = new URLSearchParams(location.hash.slice(1));
+    const address = new URLSearchParams(location.hash.slice(1));
     for (const [name, field] of Object.entries(fields)) {
-      field.value = asked.get(name) ?? start[name];
+      field.value = address.get(name) ?? start[name];
       if (field.selectedIndex === -1) field.value = start[name]; // no such choice
     }
     apply();
   }
 
   function changed() {
-    const asked = new URLSearchParams();
-    for (const [name, field] of Object.entries(fields)) if (field.value !== start[name]) asked.set(name, field.value);
-    history.replaceState(null, "", asked.size ? `#${asked}` : location.pathname + location.search);
+    const address = new URLSearchParams();
+    for (const [name, field] of Object.entries(fields)) if (field.value !== start[name]) address.set(name, field.value);
+    history.replaceState(null, "", address.size ? `#${address}` : location.pathname + location.search);
     apply();
   }
 

@@ -1,13 +1,18 @@
-"""What a report shows of one solution."""
+"""What a report shows of one solution, as its user gives it. Knows no HTML.
+
+A row has one score for each step, or the error that its solution met.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from vllm_prm.aggregate import aggregate
+from vllm_prm.aggregate import aggregate, first_below
 from vllm_prm.errors import PRMError, RequestError
-from vllm_prm.evaluate import Benchmark, bestofn, prmbench, processbench
+from vllm_prm.evaluate import Benchmark
+from vllm_prm.evaluate.solutions import checked_scores, plain_scores
 from vllm_prm.scores import StepScores
 
 
@@ -30,56 +35,39 @@ class ReportRow:
     tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        given = self.step_scores
-        if given is not None and len(given) != len(self.steps):
-            raise RequestError(
-                f"a report row has {len(self.steps)} steps and {len(given)} scores; expected one score for each step"
-            )
+        checked_scores(self.step_scores, self.steps, "a report row")
 
     @property
     def step_scores(self) -> tuple[float, ...] | None:
         """None if it could not be scored."""
-        if isinstance(self.scores, PRMError):
-            return None
-        return tuple(self.scores.step_scores if isinstance(self.scores, StepScores) else self.scores)
+        return plain_scores(self.scores)
 
-    def aggregate(self, how: str) -> float | None:
+    def aggregate(self, aggregation: str) -> float | None:
         """None if it could not be scored."""
-        return None if self.step_scores is None else aggregate(self.step_scores, how)
+        return None if self.step_scores is None else aggregate(self.step_scores, aggregation)
 
     def first_error(self, threshold: float) -> int | None:
         """Index of the first step below the threshold; None if there is none."""
-        return next((i for i, score in enumerate(self.step_scores or ()) if score < threshold), None)
+        return first_below(self.step_scores or (), threshold)
 
 
-def benchmark_rows(benchmark: Benchmark, scores: Sequence[StepScores | PRMError | Sequence[float]]) -> list[ReportRow]:
+def benchmark_rows(
+    benchmark: Benchmark[Any], scores: Sequence[StepScores | PRMError | Sequence[float]]
+) -> list[ReportRow]:
     """One row per solution of `benchmark.solutions`, with what the benchmark knows of it.
 
-    Raises RequestError if there is not one entry for each solution.
+    A solution without tags of its own is tagged with its split. Raises RequestError if there is not one entry for each
+    solution.
     """
-    described = [one for name, split in benchmark.splits.items() for example in split for one in _known(name, example)]
-    if len(described) != len(scores):
-        raise RequestError(f"{len(scores)} scores for {len(described)} solutions; expected one for each")
-    return [
-        ReportRow(question, steps, given, name, wrong, tags)
-        for (question, steps), given, (name, wrong, tags) in zip(benchmark.solutions, scores, described, strict=True)
+    solutions = [
+        (split, solution)
+        for split, examples in benchmark.splits.items()
+        for example in examples
+        for solution in example.solutions
     ]
-
-
-_Known = tuple[str, list[int] | None, list[str]]
-
-
-def _known(split: str, example: processbench.Example | prmbench.Example | bestofn.Example) -> list[_Known]:
-    """Name, wrong steps and tags of each solution of an example."""
-    if isinstance(example, processbench.Example):
-        return [(example.id, [] if example.label < 0 else [example.label], [split])]
-    if isinstance(example, prmbench.Example):
-        return [(example.id, sorted(example.wrong), [example.classification])]
+    if len(solutions) != len(scores):
+        raise RequestError(f"{len(scores)} scores for {len(solutions)} solutions; expected one for each")
     return [
-        (
-            f"{example.id}, candidate {i}",
-            None,
-            ["right" if c.correct else "wrong", *([f"answer {c.answer}"] if c.answer is not None else [])],
-        )
-        for i, c in enumerate(example.candidates)
+        ReportRow(solution.question, solution.steps, result, solution.name, solution.wrong, solution.tags or [split])
+        for (split, solution), result in zip(solutions, scores, strict=True)
     ]

@@ -1,0 +1,94 @@
+"""What a benchmark is: a Format, its examples, and the Result that scores make of them.
+
+To add a benchmark, write one file with a Format, its example and its result, and name the format in `loading.FORMATS`.
+Loading, scoring, evaluating and reporting use what is declared here and know no benchmark by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from vllm_prm.evaluate.records import Record
+from vllm_prm.evaluate.solutions import Solution, SolutionScores
+
+
+class Example(Protocol):
+    """What one object of a benchmark's file holds."""
+
+    @property
+    def solutions(self) -> tuple[Solution, ...]:
+        """The solutions to score: one, or all candidates of a question."""
+
+
+class Result(Protocol):
+    """A benchmark's metrics; percentages are 0 to 100."""
+
+    def table(self) -> str:
+        """For a terminal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure. A format uses those that its metrics have; `evaluate` explains them.
+
+    aggregation: a name in `vllm_prm.aggregate.AGGREGATIONS`.
+    """
+
+    threshold: float
+    tune_on: str | None
+    aggregation: str
+    key: Callable[[str], Hashable] | None
+
+
+ExampleT = TypeVar("ExampleT", bound=Example)
+
+
+class Format(ABC, Generic[ExampleT]):
+    """A benchmark's file format and its metrics.
+
+    name: of the benchmark, in messages.
+    fields: a file whose first object has all of these fields is of this format.
+    """
+
+    name: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def parse(self, record: Record) -> ExampleT:
+        """The example that an object of the file holds. Raises RequestError that names the object's place."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        splits: Mapping[str, Sequence[ExampleT]],
+        scores: Mapping[str, Sequence[Sequence[SolutionScores]]],
+        options: Options,
+    ) -> Result:
+        """The metrics of these examples. scores: by split, then one entry per example, with one per solution of it.
+
+        Raises RequestError if scores do not fit the steps, or the options do not fit the splits.
+        """
+
+
+@dataclass(frozen=True)
+class Benchmark(Generic[ExampleT]):
+    """The examples of one or more files of one format. splits: by file name, in order."""
+
+    format: Format[ExampleT]
+    splits: Mapping[str, tuple[ExampleT, ...]]
+
+    @property
+    def solutions(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Every (question, steps) to score, in the order in which scores are expected."""
+        return [
+            (solution.question, solution.steps)
+            for examples in self.splits.values()
+            for example in examples
+            for solution in example.solutions
+        ]
