@@ -105,15 +105,25 @@ def step_config(**more: Any) -> Any:
 
 
 @pytest.fixture
-def vllm_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What vLLM's loggers say; vLLM keeps them from the root logger, where pytest listens."""
+def vllm_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    """What vLLM's loggers say.
+
+    vLLM keeps it from the root logger, where pytest listens, and takes others' handlers off its loggers when a process
+    makes its first engine.
+    """
+    to_handlers = logging.Logger.callHandlers
+
+    def and_here(logger: logging.Logger, record: logging.LogRecord) -> None:
+        to_handlers(logger, record)
+        if logger.name.startswith("vllm") and record not in caplog.records:
+            caplog.handler.handle(record)
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", and_here)
     logger = logging.getLogger("vllm")
     level = logger.level  # VLLM_LOGGING_LEVEL's, which another test's engine may have lowered
-    logger.addHandler(caplog.handler)
     logger.setLevel(logging.INFO)
     yield caplog
     logger.setLevel(level)
-    logger.removeHandler(caplog.handler)
 
 
 def hears_interrupts() -> None:

@@ -31,6 +31,14 @@ def model_config(folder, **options):
     return ModelConfig(model=str(folder), **{**pooling, "dtype": "float32", **options})
 
 
+def parallel(**sizes):
+    """vLLM's own, without the checks of a whole configuration, which wants as many GPUs."""
+    config = ParallelConfig()
+    for name, size in sizes.items():
+        setattr(config, name, size)
+    return config
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """small("WhisperForConditionalGeneration") -> the ModelConfig of a small one, and the class."""
@@ -88,7 +96,10 @@ def test_diffusion():
 @pytest.mark.parametrize(
     ("part", "value", "flag"),
     [
-        ("parallel_config", SimpleNamespace(prefill_context_parallel_size=2), "--prefill-context-parallel-size"),
+        ("parallel_config", parallel(prefill_context_parallel_size=2), "--prefill-context-parallel-size"),
+        ("parallel_config", parallel(decode_context_parallel_size=2), "--decode-context-parallel-size"),
+        ("parallel_config", parallel(enable_dbo=True), "--enable-dbo"),
+        ("parallel_config", parallel(ubatch_size=2), "--ubatch-size"),
         ("lora_config", LoRAConfig(target_modules=["q_proj", "lm_head"]), "--lora-target-modules"),
         ("kv_transfer_config", KVTransferConfig(kv_connector="c", kv_role="kv_both"), "--kv-transfer-config"),
         ("cache_config", SimpleNamespace(kv_sharing_fast_prefill=True), "--kv-sharing-fast-prefill"),
@@ -96,6 +107,11 @@ def test_diffusion():
 )
 def test_a_setting_is_refused_by_its_flag(part, value, flag):
     assert flag in refused(engine_config(**{part: value}))
+
+
+def test_the_average_of_a_prompts_pieces():
+    config = model_config(TINY_PRM, pooler_config=step_config(enable_chunked_processing=True))
+    assert "enable_chunked_processing" in refused(engine_config(model_config=config))
 
 
 def test_prompt_embeddings():

@@ -21,7 +21,7 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.request import Request
 
-from vllm_prm.engine.worker.score_cache import ScoreCache, _Slots
+from vllm_prm.engine.worker.score_cache import ScoreCache, _ScoreBackend, _Slots
 
 BLOCK, WIDTH, LONGEST, SALTS = 4, 2, 64, (None, "a")
 init_none_hash(sha256)
@@ -190,3 +190,8 @@ def test_a_score_in_the_wrong_place_does_not_pass():
     except AssertionError:
         return
     raise AssertionError("a shifted score went unnoticed")
+
+
+def test_vllms_batch_invariant_mode_takes_our_backend():
+    """Its second runner does not start with a backend that does not say so, which is what the base class says."""
+    assert _ScoreBackend.supports_batch_invariance()

@@ -215,6 +215,36 @@ class TestFallback:
         self.check(folder, vllm_log, "not a plain matrix but Packed")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_head_that_a_quantised_checkpoint_leaves_plain(checkpoint, monkeypatch, dtype):
+    """ModelOpt, AutoRound and Quark give it the method of a linear layer; only a few of its columns are computed."""
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    init = ParallelLMHead.__init__
+
+    class AsOnGPUs(UnquantizedLinearMethod):
+        """On CPUs this method packs the weight away, and then the whole head runs."""
+
+        def process_weights_after_loading(self, layer):
+            return
+
+        def apply(self, layer, x, bias=None):
+            return torch.nn.functional.linear(x, layer.weight, bias)
+
+    def left_plain(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        self.quant_method = AsOnGPUs()
+
+    monkeypatch.setattr(ParallelLMHead, "__init__", left_plain)
+    folder = checkpoint("mistral")
+    ids = prompt(random.Random(0), 6)
+    with running(folder, pooler_config=step_config(), dtype=dtype, max_model_len=2048) as llm:
+        assert whole_because(llm) is None
+        limit = TOLERANCE if dtype == "float32" else 0.1  # of a probability: docs/numerics.md
+        assert difference(scores(llm, [ids])[0], Oracle(folder).probabilities(ids).flatten()) < limit
+
+
 def test_rows_follow_reloaded_weights(tmp_path):
     folder = save(tmp_path / "model", checkpoints.mistral)
     ids = prompt(random.Random(0), 6)

@@ -16,9 +16,9 @@ from vllm_prm.engine.worker.head_columns import HeadColumns
 
 logger = init_logger(f"vllm.{__name__}")
 
-# Rows of hidden states per call of the whole head, when that must run: bounds its [rows, vocabulary] logits
-# to 64 * 262,144 floats = 64 MiB for the largest vocabulary of vLLM 0.32 (Gemma).
-_ROWS_PER_CALL = 64
+# Logits per call of the whole head, when that must run: 2**26 of 4 bytes are 256 MiB. With the score cache every token
+# goes through it, and 16,384 tokens of Llama 3 (128,256 words) then take 32 products, each large enough for a GPU.
+_LOGITS_PER_CALL = 2**26
 
 
 class ScoringHead:
@@ -30,6 +30,7 @@ class ScoringHead:
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
         self._columns: HeadColumns | None = None  # None until `prepare`
+        self._rows_per_call = 1
         self.whole_because: str | None = None
         _keep_adapters_off_the_head(model)
 
@@ -38,7 +39,7 @@ class ScoringHead:
         self.prepare(hidden)
         if self._columns is not None and self.whole_because is None:
             return self._columns.read(hidden, ids)
-        return torch.cat([self._model.compute_logits(rows)[:, ids] for rows in hidden.split(_ROWS_PER_CALL)])
+        return torch.cat([self._model.compute_logits(rows)[:, ids] for rows in hidden.split(self._rows_per_call)])
 
     @property
     def checked(self) -> bool:
@@ -50,9 +51,10 @@ class ScoringHead:
         if self.checked:
             return
         columns = HeadColumns(self._model)
-        with columns.in_the_models_dtype():  # what it raises leaves this head unchecked, to be checked again later
-            self.whole_because, quantised = check_head(columns, hidden)
-        if quantised:  # such a head computes in no other dtype: vLLM raises
+        verdict = check_head(columns, hidden)  # what it raises leaves this head unchecked, to be checked again later
+        self.whole_because = verdict.whole_because
+        self._rows_per_call = max(1, _LOGITS_PER_CALL // verdict.vocabulary)
+        if verdict.quantised:  # such a head computes in no other dtype: vLLM raises
             for processor in columns.processors:
                 processor.head_dtype = None
         self._columns = columns

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from vllm.distributed import tensor_model_parallel_all_reduce
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
-from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
 _CALL = inspect.signature(LogitsProcessor.forward)
 
@@ -57,8 +57,8 @@ class HeadColumns:
         def swap(processor: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             call = _CALL.bind(processor, *args, **kwargs).arguments
             head, bias = call["lm_head"], call.get("embedding_bias")
-            call["lm_head"] = _StandIn(VocabParallelEmbedding.forward(head, ids))
-            call["embedding_bias"] = None if bias is None else _bias_rows(head, bias, ids)
+            call["lm_head"] = _StandIn(_rows(head, head.weight, ids))
+            call["embedding_bias"] = None if bias is None else _rows(head, bias, ids)
             del call["self"]
             return (), call
 
@@ -124,11 +124,12 @@ class _HeadFound(Exception):
         self.head = head
 
 
-def _bias_rows(head: Any, bias: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """bias[ids] on every rank, where `bias` is this rank's shard of the vocabulary."""
+def _rows(head: Any, shard: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Rows `ids` of the head's weight or bias, whole on every rank; `shard` is this rank's part of the vocabulary."""
     if head.tp_size == 1:
-        return bias[ids]
+        return shard[ids]
     start, end = head.shard_indices.org_vocab_start_index, head.shard_indices.org_vocab_end_index
     is_here = (ids >= start) & (ids < end)
-    rows = bias[(ids - start).clamp(0, end - start - 1)]
+    rows = shard[(ids - start).clamp(0, end - start - 1)]
+    is_here = is_here.view(-1, *[1] * (rows.ndim - 1))
     return tensor_model_parallel_all_reduce(torch.where(is_here, rows, torch.zeros_like(rows)))

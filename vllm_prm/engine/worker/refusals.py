@@ -6,7 +6,7 @@ single request asks for is refused in the front end (`start/requests.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.kv_cache_interface import AttentionSpec
@@ -22,57 +22,79 @@ _CANNOT = "this engine cannot serve a process reward model"
 
 def refuse_configuration(vllm_config: VllmConfig, model_cls: type) -> None:
     """Raise UnsupportedError for models and engine settings under which a score would be wrong or missing."""
-    model_config = vllm_config.model_config
-    reasons = []
-    if model_config.is_encoder_decoder:
-        reasons.append("an encoder-decoder model reads the prompt in its encoder, where no step has a next token")
-    if model_config.is_diffusion:
-        reasons.append("a diffusion model fills in many tokens at once, so a step tag has no next token to score")
-    if getattr(model_cls, "supports_realtime", False):
-        reasons.append("a realtime model takes audio and text in step with each other, not a finished prompt")
-    elif getattr(model_cls, "supports_transcription_only", False):
-        reasons.append("a model that only transcribes audio does not read reasoning steps")
-    if vllm_config.parallel_config.prefill_context_parallel_size > 1:
-        reasons.append(
-            "prefill context parallelism leaves each rank with a part of the prompt's hidden states; "
-            "drop --prefill-context-parallel-size"
-        )
-    if any("lm_head" in name for name in getattr(vllm_config.lora_config, "target_modules", None) or ()):
-        reasons.append("LoRA on the output head is not applied to scores; take lm_head out of --lora-target-modules")
-    if vllm_config.kv_transfer_config is not None:
-        reasons.append(
-            "a KV connector (--kv-transfer-config) hands over prompt tokens that this engine never computes, "
-            "so the steps among them would have no score; drop that flag"
-        )
-    if model_config.enable_prompt_embeds:
-        reasons.append(
-            "prompt embeddings (--enable-prompt-embeds) have no token ids, so their step tags cannot be found; "
-            "drop that flag and send text or token ids"
-        )
-    if getattr(vllm_config.cache_config, "kv_sharing_fast_prefill", False):
-        reasons.append(
-            "--kv-sharing-fast-prefill computes full hidden states for the last prompt token only; drop that flag"
-        )
-    if model_config.attn_type == "encoder_only":
-        reasons += _two_way_reasons(vllm_config)
+    reasons = [*_of_the_model(vllm_config, model_cls), *_of_parallelism(vllm_config), *_of_other_settings(vllm_config)]
     if reasons:
         raise UnsupportedError(f"{_CANNOT}: " + "; ".join(reasons))
 
 
-def _two_way_reasons(vllm_config: VllmConfig) -> list[str]:
+def _of_the_model(vllm_config: VllmConfig, model_cls: type) -> Iterator[str]:
+    model_config = vllm_config.model_config
+    if model_config.is_encoder_decoder:
+        yield "an encoder-decoder model reads the prompt in its encoder, where no step has a next token"
+    if model_config.is_diffusion:
+        yield "a diffusion model fills in many tokens at once, so a step tag has no next token to score"
+    if getattr(model_cls, "supports_realtime", False):
+        yield "a realtime model takes audio and text in step with each other, not a finished prompt"
+    elif getattr(model_cls, "supports_transcription_only", False):
+        yield "a model that only transcribes audio does not read reasoning steps"
+    if model_config.attn_type == "encoder_only":
+        yield from _of_two_way_attention(vllm_config)
+
+
+def _of_two_way_attention(vllm_config: VllmConfig) -> Iterator[str]:
     """vLLM starts such a model with neither, but lets both be turned on (and --task does, for a STEP pooler config)."""
-    reasons = []
     if vllm_config.cache_config.enable_prefix_caching:
-        reasons.append(
+        yield (
             "in this model a token attends to those after it, so what is cached of a prefix does not hold for a "
             "longer prompt; add --no-enable-prefix-caching"
         )
     if vllm_config.scheduler_config.enable_chunked_prefill:
-        reasons.append(
+        yield (
             "in this model a token attends to those after it, so vLLM never ends a prompt that is computed in pieces; "
             "add --no-enable-chunked-prefill"
         )
-    return reasons
+
+
+def _of_parallelism(vllm_config: VllmConfig) -> Iterator[str]:
+    parallel_config = vllm_config.parallel_config
+    if parallel_config.prefill_context_parallel_size > 1:
+        yield (
+            "prefill context parallelism leaves each rank with a part of the prompt's hidden states; "
+            "drop --prefill-context-parallel-size"
+        )
+    if parallel_config.decode_context_parallel_size > 1:
+        yield (
+            "decode context parallelism spreads a prompt's KV slots over ranks, so the scores of cached positions "
+            "would be those of other tokens; drop --decode-context-parallel-size"
+        )
+    if parallel_config.use_ubatching:
+        yield (
+            "microbatches prepare the KV slots of a part of the batch at a time, so scores would go to other tokens' "
+            "slots; drop --enable-dbo and --ubatch-size"
+        )
+
+
+def _of_other_settings(vllm_config: VllmConfig) -> Iterator[str]:
+    model_config = vllm_config.model_config
+    if any("lm_head" in name for name in getattr(vllm_config.lora_config, "target_modules", None) or ()):
+        yield "LoRA on the output head is not applied to scores; take lm_head out of --lora-target-modules"
+    if vllm_config.kv_transfer_config is not None:
+        yield (
+            "a KV connector (--kv-transfer-config) hands over prompt tokens that this engine never computes, "
+            "so the steps among them would have no score; drop that flag"
+        )
+    if getattr(vllm_config.cache_config, "kv_sharing_fast_prefill", False):
+        yield "--kv-sharing-fast-prefill computes full hidden states for the last prompt token only; drop that flag"
+    if model_config.enable_prompt_embeds:
+        yield (
+            "prompt embeddings (--enable-prompt-embeds) have no token ids, so their step tags cannot be found; "
+            "drop that flag and send text or token ids"
+        )
+    if getattr(model_config.pooler_config, "enable_chunked_processing", False):
+        yield (
+            "enable_chunked_processing in --pooler-config averages the results of a long prompt's pieces, and an "
+            "average of step scores is no score; take it out, and raise --max-model-len instead"
+        )
 
 
 def refuse_head(head: str, model_cls: type, possible: tuple[str, ...]) -> None:

@@ -74,6 +74,11 @@ class _ScoreBackend(AttentionBackend):
     def get_name() -> str:
         return "PRM_SCORES"
 
+    @classmethod
+    def supports_batch_invariance(cls) -> bool:
+        """VLLM_BATCH_INVARIANT asks every backend; a row is copied, whatever stands beside it in the batch."""
+        return True
+
     @staticmethod
     def get_impl_cls() -> Any:
         raise NotImplementedError("the score cache computes no attention")
