@@ -19,27 +19,27 @@ from turns import RESULTS
 
 HERE = Path(__file__).parent
 ENGINES = ["best_of_n", "search", "http_singles", "tail"]
-ALL = [*ENGINES, "cached_blocks"]
+ALL = [*ENGINES, "cached_blocks", "pooler_host"]
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--only", nargs="+", choices=ALL, default=ALL)
-    made.add_argument("--results", type=Path, default=RESULTS, help="folder for the results (default: %(default)s)")
-    made.add_argument("--long", nargs="+", help="for tail.py: tokens of the long solutions")
-    made.add_argument("--controls", action="store_true", help="for best_of_n.py: equal engines against each other")
-    arguments, options = made.parse_known_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=ALL, default=ALL)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results (default: %(default)s)")
+    parser.add_argument("--long", nargs="+", help="for tail.py: tokens of the long solutions")
+    parser.add_argument("--controls", action="store_true", help="for best_of_n.py: equal engines against each other")
+    arguments, options = parser.parse_known_args()
     failed = []
     for name in arguments.only:
         output = arguments.results / f"{name}.json"
-        given = options if name in ENGINES else [option for option in options if option == "--quick"]
+        its_options = options if name in ENGINES else [option for option in options if option == "--quick"]
         if name == "tail" and arguments.long:
-            given = [*given, "--long", *arguments.long]
+            its_options = [*its_options, "--long", *arguments.long]
         if name == "best_of_n" and arguments.controls:
-            given = [*given, "--controls"]
+            its_options = [*its_options, "--controls"]
         print(f"== {name}", flush=True)
         start = time.monotonic()
-        command = [sys.executable, str(HERE / f"{name}.py"), "--output", str(output), *given]
+        command = [sys.executable, str(HERE / f"{name}.py"), "--output", str(output), *its_options]
         if subprocess.run(command, check=False).returncode:
             failed.append(name)
         print(f"== {name}: {time.monotonic() - start:.0f} s", flush=True)
