@@ -18,7 +18,7 @@ from vllm.v1.core.kv_cache_utils import get_kv_cache_groups
 from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec, UniformTypeKVCacheSpecs
 
 from vllm_prm.engine.worker.layers import kv_cache_specs
-from vllm_prm.engine.worker.score_cache import ScoreCache
+from vllm_prm.engine.worker.score_cache import ScoreCache, _Slots
 
 BLOCK = 16
 LAYOUT = SimpleNamespace(is_block_outermost=False)  # vLLM's default
@@ -99,17 +99,22 @@ def plan(specs, width=2, hybrid=True, sharing=0):
     names = [f"model.layers.{i}.attn" for i in range(len(specs) + sharing)]
     layers = {name: Layer(spec) for name, spec in zip(names, specs, strict=False)}
     layers |= {name: Layer(specs[-1], target=names[len(specs) - 1]) for name in names[len(specs) :]}
-    vllm_config = SimpleNamespace(
-        model_config=SimpleNamespace(get_total_num_hidden_layers=lambda: len(names)),
+    vllm_config = config_of(layers, hybrid)
+    if width:
+        ScoreCache(width, vllm_config)
+    return Plan(get_kv_cache_groups(vllm_config, kv_cache_specs(vllm_config)), specs[0].page_size_bytes)
+
+
+def config_of(layers, hybrid=True):
+    """What vLLM's grouping and our layer read of a VllmConfig."""
+    return SimpleNamespace(
+        model_config=SimpleNamespace(get_total_num_hidden_layers=lambda: len(layers)),
         compilation_config=SimpleNamespace(static_forward_context=layers),
         scheduler_config=SimpleNamespace(disable_hybrid_kv_cache_manager=not hybrid),
         cache_config=SimpleNamespace(block_size=BLOCK, get_resolved_kv_cache_layout=lambda: LAYOUT),
         attention_config=SimpleNamespace(hisparse_config=None),
         speculative_config=None,
     )
-    if width:
-        ScoreCache(width, vllm_config)
-    return Plan(get_kv_cache_groups(vllm_config, kv_cache_specs(vllm_config)), specs[0].page_size_bytes)
 
 
 # The table of docs/score-cache.md: groups without and with the score cache, and the layers of KV of a prompt of 500
@@ -155,7 +160,22 @@ def test_layers_that_share_kv_find_their_group(name, hybrid):
 
 
 def test_a_row_that_has_no_room_in_a_models_page_gets_pages_of_its_own():
-    room = 8 * 64 * 2 * 2 // 8 // 4  # gpt-oss: bytes of a head's keys and values, in float32 numbers
+    room = 64 * 2 * 2 // 4  # gpt-oss: a head of 64, its keys and values, in bfloat16; a row is in float32
     specs = MODELS["gpt-oss 20B"]
     assert len(plan(specs, width=room).groups) == 2
     assert len(plan(specs, width=room + 1).groups) > 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize("heads_inside", [False, True])
+def test_rows_live_in_pages_of_any_dtype_and_layout(dtype, heads_inside):
+    blocks, heads, content, width = 5, 3, 64, 7
+    shape = (blocks, BLOCK, heads, content) if heads_inside else (blocks, heads, BLOCK, content)
+    pages = torch.zeros((2, *shape), dtype=torch.float32).to(dtype).transpose(0, 1)[:, 1]  # beside another layer's
+    cache = ScoreCache(width, config_of({}))
+    cache.bind_kv_cache(pages.transpose(1, 2) if heads_inside else pages)
+    slots = torch.randperm(blocks * BLOCK)
+    cache.slots = _Slots(slots, torch.arange(blocks)[None])
+    logits = torch.randn(len(slots), width)
+    cache.write(logits)
+    assert torch.equal(cache.read(torch.zeros_like(slots), slots), logits)

@@ -103,7 +103,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
     def get_kv_cache_spec(self, vllm_config: VllmConfig) -> KVCacheSpec:
         self._asked_block_size = vllm_config.cache_config.block_size
         model_spec = spec_to_match(vllm_config, but=self)
-        if model_spec is not None and model_spec.state_content_size_bytes >= self._row_bytes:
+        if model_spec is not None and self._has_room(model_spec):
             return model_spec
         return FullAttentionSpec(
             block_size=vllm_config.cache_config.block_size,
@@ -113,6 +113,11 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
             dtype=torch.float32,
             max_tp_shards=1,
         )
+
+    def _has_room(self, spec: FullAttentionSpec) -> bool:
+        """Whether a row fits where a layer of this spec keeps one head of a token, of whatever dtype."""
+        size = spec.state_content_size_bytes
+        return size >= self._row_bytes and size % torch.float32.itemsize == 0
 
     def bind_kv_cache(self, kv_cache: torch.Tensor) -> None:
         """vLLM hands over [blocks, heads, block size, content], in the layout and dtype of our spec."""
