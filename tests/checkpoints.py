@@ -43,7 +43,7 @@ SMALL = {
 
 
 def mistral() -> PreTrainedModel:
-    return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=None))
+    return MistralForCausalLM(MistralConfig(**SMALL, sliding_window=4096))  # as Mistral 7B v0.1 and Math-Shepherd
 
 
 def tied_llama() -> PreTrainedModel:
@@ -51,7 +51,7 @@ def tied_llama() -> PreTrainedModel:
 
 
 def soft_capped_gemma2() -> PreTrainedModel:
-    config = Gemma2Config(**SMALL, head_dim=32, sliding_window=16384, final_logit_softcapping=1.0)
+    config = Gemma2Config(**SMALL, head_dim=32, sliding_window=4096, final_logit_softcapping=1.0)
     return Gemma2ForCausalLM(config)
 
 

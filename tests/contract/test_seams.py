@@ -17,8 +17,10 @@ from vllm.model_executor.model_loader import utils as loader
 from vllm.model_executor.models import adapters
 from vllm.pooling_params import PoolingParams
 from vllm.v1 import kv_cache_interface
+from vllm.v1.core import kv_cache_utils
 from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
+from vllm.v1.worker import utils as worker_utils
 
 from vllm_prm.cli.doctor import PLUGINS
 from vllm_prm.engine.start import plugin, seams
@@ -64,6 +66,9 @@ def elsewhere():
             elsewhere,
             "FullAttentionSpec lost non_causal: see engine/worker/layers.py",
         ),
+        (EngineArgs, "create_engine_config", None, "create_engine_config is gone: see engine/start/windows.py"),
+        (kv_cache_utils, "get_kv_cache_groups", elsewhere, "vLLM no longer groups layers by disable_hybrid_kv_cache"),
+        (worker_utils, "customize_attention_spec", None, "attention_spec is gone: see engine/worker/layers.py"),
         (LogitsProcessor, "forward", elsewhere, "LogitsProcessor.forward takes [], expected ['self', 'lm_head', "),
         (UnquantizedEmbeddingMethod, "embedding", None, "UnquantizedEmbeddingMethod.embedding takes ['self"),
     ],
@@ -90,9 +95,14 @@ def test_model_seam_resolves_once_per_engine_not_per_pooler_config():
 
 def test_registering_twice_wraps_once():
     plugin.register()
-    before = adapters.as_embedding_model, PoolingParams.verify, EngineArgs.add_cli_args
+
+    def wrapped():
+        options = EngineArgs.add_cli_args, EngineArgs.create_engine_config
+        return adapters.as_embedding_model, PoolingParams.verify, *options
+
+    before = wrapped()
     plugin.register()
-    assert (adapters.as_embedding_model, PoolingParams.verify, EngineArgs.add_cli_args) == before
+    assert wrapped() == before
 
 
 def test_registering_never_raises(monkeypatch, caplog):

@@ -1,7 +1,7 @@
 """The `vllm.general_plugins` entry point.
 
 vLLM calls `register` in every process it starts, for every model, before it builds a parser or a model, and
-does not catch what it raises. So it only wraps three functions, costs milliseconds, and reports instead of
+does not catch what it raises. So it only wraps four functions, costs milliseconds, and reports instead of
 raising: a vLLM that does not serve a PRM must not notice it.
 """
 
@@ -54,8 +54,10 @@ def _register() -> None:
 
     wrap(adapters, "as_embedding_model", as_process_reward_model)
     wrap(PoolingParams, "verify", verify)
-    # Only a process that parses a command line has loaded this module; a worker need not pay for it.
+    # Only a process that configures an engine has loaded this module; a worker need not pay for it.
     if arguments := sys.modules.get("vllm.engine.arg_utils"):
         from vllm_prm.engine.start.flags import add_cli_args
+        from vllm_prm.engine.start.windows import create_engine_config
 
         wrap(arguments.EngineArgs, "add_cli_args", add_cli_args)
+        wrap(arguments.EngineArgs, "create_engine_config", create_engine_config)

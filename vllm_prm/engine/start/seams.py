@@ -20,6 +20,12 @@ SEAMS = (
     ("vllm.model_executor.models.adapters", "as_embedding_model", ("cls",), "engine/worker/model.py"),
     ("vllm.pooling_params", "PoolingParams.verify", ("self", "model_config"), "engine/start/requests.py"),
     ("vllm.engine.arg_utils", "EngineArgs.add_cli_args", ("parser",), "engine/start/flags.py"),
+    (
+        "vllm.engine.arg_utils",
+        "EngineArgs.create_engine_config",
+        ("self", "usage_context", "headless"),
+        "engine/start/windows.py",
+    ),
 )
 
 
@@ -129,6 +135,22 @@ def layers_say_whether_they_read_both_ways() -> Iterator[str]:
     yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/worker/layers.py")
 
 
+def layers_without_a_window_beside_layers_with_one() -> Iterator[str]:
+    flag, start = "disable_hybrid_kv_cache_manager", "engine/start/windows.py"
+    yield from _has("vllm.config", "SchedulerConfig", (flag,), start)
+    yield from _has("vllm.config", "CacheConfig", ("sliding_window",), start)
+    yield from _has("vllm.engine.arg_utils", "EngineArgs", (flag,), start)
+    yield from _says(
+        "vllm.v1.core.kv_cache_utils",
+        "get_kv_cache_groups",
+        [f"scheduler_config.{flag}"],
+        f"vLLM no longer groups layers by {flag}: see {start}",
+    )
+    names, ours = ("state_content_size_bytes", "tokens_per_state"), "engine/worker/layers.py"
+    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", names, ours)
+    yield from _takes("vllm.v1.worker.utils", "customize_attention_spec", ("backend", "spec"), ours)
+
+
 def http_routes() -> Iterator[str]:
     yield from _has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/serve/routes.py")
     names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_get_trace_headers", "_log_inputs")
@@ -148,6 +170,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     step_pooling_config,
     output_head,
     layers_say_whether_they_read_both_ways,
+    layers_without_a_window_beside_layers_with_one,
     http_routes,
 )
 

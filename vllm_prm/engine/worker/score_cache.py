@@ -29,7 +29,7 @@ from vllm.v1.attention.backend import (
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheSpec
 
 from vllm_prm.engine.settings import StepSettings, keeps_scores
-from vllm_prm.engine.worker.layers import kv_cache_specs
+from vllm_prm.engine.worker.layers import kv_cache_specs, spec_to_match
 from vllm_prm.engine.worker.refusals import refuse_unpaged_layers
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         self.width = width
         self.slots: _Slots | None = None  # of the batch under way
         self.kv_cache = torch.tensor([])  # [blocks, block size, width] once bound
+        self._row_bytes = width * torch.float32.itemsize
         self._asked_block_size: int | None = None
         # vLLM orders layers by the one number in their name; ours comes after all of the model's.
         name = f"prm.layers.{vllm_config.model_config.get_total_num_hidden_layers()}.scores"
@@ -106,6 +107,9 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
 
     def get_kv_cache_spec(self, vllm_config: VllmConfig) -> KVCacheSpec:
         self._asked_block_size = vllm_config.cache_config.block_size
+        model_spec = spec_to_match(vllm_config, but=self)
+        if model_spec is not None and self._has_room(model_spec):
+            return model_spec
         return FullAttentionSpec(
             block_size=vllm_config.cache_config.block_size,
             num_kv_heads=1,
@@ -115,18 +119,22 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
             max_tp_shards=1,
         )
 
+    def _has_room(self, spec: FullAttentionSpec) -> bool:
+        """Whether a row fits where a layer of this spec keeps one head of a token, of whatever dtype."""
+        size = spec.state_content_size_bytes
+        return size >= self._row_bytes and size % torch.float32.itemsize == 0
+
     def bind_kv_cache(self, kv_cache: torch.Tensor) -> None:
-        """vLLM hands over [blocks, 1 head, block size, width]."""
-        self.kv_cache = kv_cache.squeeze(1)
-        blocks, size, width = self.kv_cache.shape
-        row = width * self.kv_cache.element_size()
-        if not self._asked_block_size or size <= self._asked_block_size:
-            mebibytes = blocks * size * row / 2**20
-            logger.info(
-                "Score cache: %d bytes per token, %.1f MiB for %d blocks of %d tokens.", row, mebibytes, blocks, size
-            )
-        else:  # its tensor is then the whole pool, of which it fills the pages that it is given
-            logger.info("Score cache: %d bytes per token, in pages of the pool that all layers share.", row)
+        """vLLM hands over [blocks, heads, block size, content], in the layout and dtype of our spec."""
+        self.kv_cache = kv_cache[:, 0].view(torch.float32)[..., : self.width]
+        self._tell(kv_cache)
+
+    def _tell(self, kv_cache: torch.Tensor) -> None:
+        """Say what the cache takes, and where prefixes are reused in larger pieces than the engine's blocks."""
+        blocks, size = len(kv_cache), kv_cache.shape[2]
+        if self._asked_block_size and size > self._asked_block_size:
+            # Its tensor is then the whole pool, of which it fills the pages that it is given.
+            logger.info("Score cache: %d bytes per token, in pages of the pool that all layers share.", self._row_bytes)
             logger.warning(
                 "Prefixes are reused in pieces of %d tokens, not of %d: this model mixes kinds of attention, and vLLM "
                 "gives their caches pages of one size. --disable-hybrid-kv-cache-manager keeps the pieces small, at "
@@ -134,6 +142,20 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
                 size,
                 self._asked_block_size,
             )
+            return
+        slot = kv_cache[0, :, 0].numel() * kv_cache.element_size()
+        if slot > self._row_bytes:
+            logger.info(
+                "Score cache: %d bytes per token, in the place of one attention layer (%d bytes per token), with which "
+                "it shares its blocks.",
+                self._row_bytes,
+                slot,
+            )
+            return
+        mebibytes = blocks * size * slot / 2**20
+        logger.info(
+            "Score cache: %d bytes per token, %.1f MiB for %d blocks of %d tokens.", slot, mebibytes, blocks, size
+        )
 
     @property
     def ready(self) -> bool:

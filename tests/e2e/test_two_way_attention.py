@@ -1,4 +1,4 @@
-"""Models that do not attend as a plain decoder: what they reuse of a prefix, and what the engine says of it."""
+"""Models that attend in both directions reuse nothing of a prefix. Those that do: test_reuse_by_attention.py."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import pytest
 from checkpoints import SMALL, save
 from conftest import running, step_config
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
 from sweep import configs
 from sweep.score import SCORING, TAG, nontrivial_weights
-from vllm_prm.engine.worker import score_cache
 from vllm_prm.errors import UnsupportedError
 
 BLOCK = 32
@@ -31,35 +30,8 @@ def twice(llm, ids=IDS):
     return found, cached[1]
 
 
-def windows():
-    """One layer of two has a window, longer than any prompt: beyond it vLLM's CPU attention is not transformers'."""
-    kinds = ["sliding_attention", "full_attention"]
-    return Gemma3ForCausalLM(Gemma3TextConfig(**SMALL, head_dim=32, sliding_window=4096, layer_types=kinds))
-
-
 def two_way():
     return LlamaForCausalLM(LlamaConfig(**SMALL, is_causal=False))
-
-
-@pytest.mark.parametrize("small_pieces", [False, True], ids=["as it comes", "small pieces"])
-def test_sliding_windows_are_reused_in_larger_pieces_and_the_engine_says_so(tmp_path, monkeypatch, small_pieces):
-    folder = save(tmp_path / "model", windows)
-    options = {"block_size": BLOCK, "enable_prefix_caching": True, "disable_hybrid_kv_cache_manager": small_pieces}
-    hints = []
-    monkeypatch.setattr(score_cache.logger, "warning", lambda text, *values: hints.append(text % values))
-    with running(folder, pooler_config=step_config(), **options) as llm:
-        found, cached = twice(llm)
-    expected = Oracle(folder).probabilities(IDS).flatten()
-    assert all(difference(scores, expected) < TOLERANCE for scores in found)
-    whole = (len(IDS) - 1) // BLOCK * BLOCK
-    if small_pieces:
-        assert not hints
-        assert cached == whole
-    else:
-        assert len(hints) == 1
-        assert f"not of {BLOCK}" in hints[0]
-        assert "--disable-hybrid-kv-cache-manager" in hints[0]
-        assert cached < whole
 
 
 def test_two_way_attention_reuses_nothing(tmp_path):
