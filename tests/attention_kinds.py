@@ -17,8 +17,8 @@ import torch
 from conftest import running, step_config
 from oracle import tokens
 
-from sweep import configs
-from sweep.score import SCORING, TAG
+from sweep import configs, tokenizer
+from sweep.small_engine import SCORING, TAG
 
 BLOCK = 32  # the smallest that vLLM's CPU attention takes
 LONGEST = 448
@@ -81,7 +81,7 @@ def save(folder: Path, kind: Kind) -> str:
     """config.json and tokenizer; the weights are made up when it is loaded. Returns the folder's path."""
     config = {**configs.small_config(kind.architecture), **kind.fields}
     (folder / "config.json").write_text(json.dumps(config))
-    configs.save_tokenizer(str(folder))
+    tokenizer.save_tokenizer(str(folder))
     return str(folder)
 
 

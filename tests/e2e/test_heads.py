@@ -113,9 +113,9 @@ def test_kind_of_head(build, tmp_path):
 
 def test_head_under_another_name():
     """InternLM2 calls its head `output`; transformers has no class of it, so its own whole head is the reference."""
-    from sweep import configs, score
+    from sweep import configs, score, small_engine
 
-    score.nontrivial_weights()
+    small_engine.nontrivial_weights()
     with TemporaryDirectory() as folder:
         configs.write("InternLM2ForCausalLM", folder)
         measured = score.score(folder, "float32", {})

@@ -14,7 +14,7 @@ from attention_kinds import BLOCK, KINDS, KVGroups, engine, kv_groups, prompt, s
 from oracle import TOLERANCE, difference
 from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
-from sweep.score import inspect_models_here, nontrivial_weights
+from sweep.small_engine import inspect_models_here, nontrivial_weights
 from vllm_prm.engine.worker import score_cache
 
 LONG = prompt(1, 430)  # longer than every window but Mistral's own

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from vllm.model_executor.model_loader.dummy_loader import DummyModelLoader
 
 from sweep import configs
-from sweep.score import SCORING, TAG, nontrivial_weights
+from sweep.small_engine import SCORING, TAG, nontrivial_weights
 from vllm_prm.errors import UnsupportedError
 
 BLOCK = 32
