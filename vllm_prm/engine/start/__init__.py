@@ -6,5 +6,7 @@ requests.py    seam: PoolingParams.verify, where a request is checked before it 
 options.py     a recipe as options of vLLM's engine
 arguments.py   vLLM's engine options from words of a command line
 seams.py       whether the installed vLLM is as we need it
+imports.py     what we import of vLLM
+lookups.py     how seams.py looks
 misfits.py     whether a model fits a recipe
 """

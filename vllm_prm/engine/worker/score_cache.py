@@ -107,7 +107,6 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
             head_size=self.width,
             head_size_v=0,  # one row per token, no value beside it
             dtype=torch.float32,
-            max_tp_shards=1,
         )
 
     def bind_kv_cache(self, kv_cache: torch.Tensor) -> None:
