@@ -6,12 +6,13 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test check format wheel lock bench sweep clean
+.PHONY: help setup demo test test-vllm check format wheel lock bench sweep clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
 	@echo "make test    set up, lint, type-check, run every test"
+	@echo "make test-vllm VERSION=0.29.0   contract and e2e tests with another vLLM, in .venvs/0.29.0; writes docs/versions.md"
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
@@ -44,8 +45,15 @@ format: setup
 test: check
 	$(BIN)/python -m pytest
 
-# What a release uploads, tried as its users will have it. vLLM is left out of that try: its CUDA build is several GB,
-# and --help has to work without it.
+# TESTS=tests/contract runs those only. Each environment takes about 3 GB; delete it when you are done with it.
+TESTS ?= tests/contract tests/e2e
+test-vllm:
+	@test -n "$(VERSION)" || { echo "which vLLM? make test-vllm VERSION=0.29.0"; exit 2; }
+	tools/vllm-environment $(VERSION)
+	.venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
+	.venvs/$(VERSION)/bin/python tools/version_results.py .venvs/$(VERSION).xml && exit $$status
+
+# What a release uploads, tried as its users will have it: without the extra [vllm], so without vLLM.
 wheel:
 	rm -rf dist
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
@@ -53,10 +61,7 @@ wheel:
 	"$$folder/tools/bin/pip" install --quiet build==1.6.1 twine==7.0.0; \
 	"$$folder/tools/bin/python" -m build --outdir dist .; \
 	"$$folder/tools/bin/twine" check --strict dist/*; \
-	"$$folder/user/bin/python" -c 'import glob, importlib.metadata as m; (own,) = m.distributions(path=glob.glob("dist/*.whl")); \
-		print(*(need for need in own.requires if not need.startswith("vllm")), sep="\n")' > "$$folder/needs"; \
-	"$$folder/user/bin/pip" install --quiet -r "$$folder/needs"; \
-	"$$folder/user/bin/pip" install --quiet --no-deps dist/*.whl; \
+	"$$folder/user/bin/pip" install --quiet dist/*.whl; \
 	"$$folder/user/bin/vllm-prm" --help
 
 bench: setup
@@ -71,4 +76,4 @@ lock: setup
 	mv requirements/cpu.new requirements/cpu.txt
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venvs

@@ -18,8 +18,14 @@ from sweep.multimodal import MULTIMODAL
 from sweep.reasons import REASONS
 from sweep.rows import GENERATION_ROWS, last_rows
 from sweep.text import TEXT
+from vllm_prm.engine.compat import vllm_version
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
+SWEPT = re.search(r"registered in vLLM (\d+\.\d+)\.", TABLE.read_text()).group(1)
+pytestmark = pytest.mark.skipif(
+    not vllm_version().startswith(f"{SWEPT}."),
+    reason=f"the sweep's tables and docs/architectures.md are of another vLLM: run it with vLLM {SWEPT}",
+)
 OUTCOMES = ("verified", "refused", "not buildable here")  # "not right" and "not tried" are failures
 
 

@@ -9,14 +9,15 @@ import pytest
 from conftest import TINY_PRM
 from fastapi.testclient import TestClient
 from vllm.config import ModelConfig, PoolerConfig
+from vllm.entrypoints.cli.serve import make_arg_parser  # in every version, whatever file defines it
 from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.plugins import load_endpoint_plugins
 from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoint_plugins_state
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm.engine.serve.bodies import reward_response, score_response
-from vllm_prm.engine.serve.routes import REWARD_PATH, PRMEndpoints
+from vllm_prm.engine.serve.endpoints import PRMEndpoints
+from vllm_prm.engine.serve.routes import REWARD_PATH
 from vllm_prm.engine.serve.serving import Caller
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import load_recipe

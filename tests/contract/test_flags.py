@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.cli.serve import make_arg_parser  # in every version, whatever file defines it
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm import load_recipe

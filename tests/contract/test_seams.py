@@ -9,14 +9,17 @@ from importlib.metadata import entry_points
 
 import pytest
 import torch
+from vllm import exceptions
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+from vllm.model_executor.layers import vocab_parallel_embedding
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.pooler import Pooler
-from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 from vllm.model_executor.model_loader import utils as loader
 from vllm.model_executor.models import adapters
 from vllm.pooling_params import PoolingParams
 from vllm.v1 import kv_cache_interface
+from vllm.v1.attention.backend import AttentionBackend
 from vllm.v1.core import kv_cache_utils
 from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
@@ -57,7 +60,7 @@ def elsewhere():
             Pooler,
             "__abstractmethods__",
             frozenset(),
-            "Pooler has other abstract methods, []: see engine/worker/pooler.py",
+            "Pooler has other abstract methods, [], expected ['forward', 'get_supported_tasks']: see",
         ),
         (PoolingCursor, "is_finished", None, "PoolingCursor lost is_finished: see engine/worker/pooler.py"),
         (
@@ -69,8 +72,33 @@ def elsewhere():
         (EngineArgs, "create_engine_config", None, "create_engine_config is gone: see engine/start/windows.py"),
         (kv_cache_utils, "get_kv_cache_groups", elsewhere, "vLLM no longer groups layers by disable_hybrid_kv_cache"),
         (worker_utils, "customize_attention_spec", None, "attention_spec is gone: see engine/worker/layers.py"),
+        (
+            kv_cache_interface,
+            "FullAttentionSpec",
+            elsewhere,
+            "FullAttentionSpec lost head_size_v: see engine/worker/score_cache.py",
+        ),
+        (kv_cache_interface, "create_kv_cache_views", None, "create_kv_cache_views is gone, which lays out a cache"),
+        (AttentionLayerBase, "bind_kv_cache", None, "AttentionLayerBase.bind_kv_cache is gone"),
+        (
+            AttentionBackend,
+            "__abstractmethods__",
+            AttentionBackend.__abstractmethods__ | {"get_kv_cache_shape"},
+            "AttentionBackend has other abstract methods, ['get_builder_cls', 'get_impl_cls', 'get_kv_cache_shape', ",
+        ),
+        (
+            exceptions,
+            "VLLMNotFoundError",
+            None,
+            "vllm.exceptions.VLLMNotFoundError cannot be imported: see engine/serve/routes.py",
+        ),
         (LogitsProcessor, "forward", elsewhere, "LogitsProcessor.forward takes [], expected ['self', 'lm_head', "),
-        (UnquantizedEmbeddingMethod, "embedding", None, "UnquantizedEmbeddingMethod.embedding takes ['self"),
+        (
+            vocab_parallel_embedding,
+            "VocabParallelEmbeddingShardIndices",
+            None,
+            "ShardIndices is gone: see engine/worker",
+        ),
     ],
 )
 def test_what_moved_is_said(monkeypatch, owner, name, now, says):

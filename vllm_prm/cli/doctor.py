@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, requires, version
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.cli import options
@@ -29,7 +29,7 @@ exit status: 0 all is well; 1 something is not (a line that begins with FAIL say
 
 PLUGINS = (
     ("vllm.general_plugins", "vllm_prm.engine.start.plugin:register"),
-    ("vllm.endpoint_plugins", "vllm_prm.engine.serve.routes:PRMEndpoints"),
+    ("vllm.endpoint_plugins", "vllm_prm.engine.serve.endpoints:PRMEndpoints"),
 )
 
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield from versions()
     yield from plugins()
-    if _version("vllm") is not None:
+    if vllm_is_installed():
         yield from seams()
     if args.model is not None:
         yield from model(args.model, args.recipe, args.engine_words)
@@ -69,19 +69,27 @@ def findings(args: argparse.Namespace) -> Iterator[Finding]:
         yield from server(args.server, args.api_key)
 
 
+def vllm_is_installed() -> bool:
+    from vllm_prm.engine import compat
+
+    return compat.vllm_version() is not None
+
+
 def versions() -> Iterator[Finding]:
-    from packaging.requirements import Requirement
+    from vllm_prm.engine import compat
 
     yield Finding(f"vllm-prm {version('vllm-prm')}")
-    for name in ("vllm", "torch"):
-        installed = _version(name)
-        tested = next((r for r in map(Requirement, requires("vllm-prm") or ()) if r.name == name), None)
-        if installed is None:
-            yield Finding(f"{name} is not installed", f"pip install '{tested or name}'")
-        elif tested is not None and not tested.specifier.contains(installed.split("+")[0], prereleases=True):
-            yield Finding(f"{name} {installed}", f"tested with {tested.specifier} only; pip install '{tested}'")
-        else:
-            yield Finding(f"{name} {installed}" + (f" (tested: {tested.specifier})" if tested is not None else ""))
+    installed = compat.vllm_version()
+    if installed is None:
+        yield Finding(
+            "no vLLM is installed: clients, reports and evaluation by a server need none; to serve, or to score with "
+            f"--model, {compat.INSTALL}"
+        )
+    elif (sentence := compat.untested()) is not None:
+        yield Finding(f"vllm {installed}", sentence)
+    else:
+        yield Finding(f"vllm {installed} (tested: {compat.TESTED})")
+        yield Finding(f"torch {version('torch')}")
 
 
 def plugins() -> Iterator[Finding]:
@@ -114,6 +122,7 @@ def allowed_plugins(names: str | None) -> Finding:
 
 
 def seams() -> Iterator[Finding]:
+    from vllm_prm.engine import compat
     from vllm_prm.engine.start.seams import SEAMS, missing_seams, unhooked
 
     missing = list(missing_seams())
@@ -122,6 +131,9 @@ def seams() -> Iterator[Finding]:
             sentence, "this vLLM is not one we know: use a tested version (above), or look for a newer vllm-prm"
         )
     if missing:
+        return
+    if compat.untested() is not None:
+        yield Finding("vLLM's seams are where we expect them, but not hooked in a version that was not tested")
         return
     not_hooked = unhooked()
     if not_hooked:
@@ -146,7 +158,12 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
     from vllm_prm.engine.start.arguments import engine_arguments
     from vllm_prm.engine.start.misfits import misfits
 
-    complaints = misfits(name, recipe, engine_arguments(words))
+    try:
+        engine_options = engine_arguments(words)
+    except PRMError as error:  # no vLLM, or one that we do not know
+        yield Finding(f"{name} cannot be checked", str(error))
+        return
+    complaints = misfits(name, recipe, engine_options)
     for complaint in complaints:
         yield Finding(f"{name} does not fit recipe {recipe.name}", complaint)
     if not complaints:
@@ -206,10 +223,3 @@ _ROUTES_OFF = (
 )
 _NOT_OURS = "this is another server: give the address of one that vllm-prm runs in"
 _NOT_A_PRM = "the server knows no recipe: serve with --prm NAME or --prm FILE.json"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,7 +1,8 @@
 """What runs in the front end: from solutions to prompts, and from logits back to step scores.
 
-offline.py   PRM: on an engine in this process
-serving.py   PRMServing: on the engine of vLLM's API server
-routes.py    the HTTP routes, as an endpoint plugin of that server
-bodies.py    the routes' bodies: requests of the wire -> responses of the wire
+offline.py    PRM: on an engine in this process
+serving.py    PRMServing: on the engine of vLLM's API server
+endpoints.py  puts our HTTP routes on that server: its endpoint plugin
+routes.py     the HTTP routes
+bodies.py     the routes' bodies: requests of the wire -> responses of the wire
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from vllm_prm.engine.compat import check_vllm
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
@@ -29,13 +30,14 @@ class PRM(Scorer):
     the model's name or its prm.json. lora: an adapter's folder, applied to every request. Everything else goes to
     vLLM's LLM. In a script, create it under `if __name__ == "__main__":`, because vLLM starts processes.
 
-    Raises RecipeError if no recipe is known or the model does not fit it, UnsupportedError if the engine cannot
-    serve a PRM as configured.
+    Raises RecipeError if no recipe is known or the model does not fit it, UnsupportedError if vLLM is not installed, or
+    not tested with, or if the engine cannot serve a PRM as configured.
     """
 
     def __init__(
         self, model: str, recipe: Recipe | str | None = None, *, lora: str | None = None, **engine_args: Any
     ) -> None:
+        check_vllm()
         if not isinstance(recipe, Recipe):
             recipe = recipe_for(model, recipe, "PRM(model, recipe=...)")
         from vllm import LLM

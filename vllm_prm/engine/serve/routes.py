@@ -1,41 +1,32 @@
-"""The `vllm.endpoint_plugins` entry point: our HTTP routes on vLLM's API server.
+"""Our HTTP routes; endpoints.py puts them on vLLM's API server.
 
-    POST /v1/prm/score    step scores of solutions, given as (question, steps)
-    GET  /v1/prm/recipe   what the server reads
-    POST /get_reward      the same model as OpenRLHF's remote reward model
-
-vLLM adds a plugin's routes only if VLLM_PLUGINS names it: start the server with `VLLM_PLUGINS=prm vllm serve ...`.
-The name stands for both of our plugins. Without the variable `/v1/embeddings` still gives step scores, and these
-three paths answer 404; with it set to something else, nothing of vllm-prm is loaded.
+POST /v1/prm/score    step scores of solutions, given as (question, steps)
+GET  /v1/prm/recipe   what the server reads
+POST /get_reward      the same model as OpenRLHF's remote reward model
 """
 
 # No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
 
-from argparse import Namespace
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers, State
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
-from vllm import envs
-from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
-from vllm.entrypoints.serve.utils.request_logger import RequestLogger
 from vllm.exceptions import VLLMNotFoundError
 
 from vllm_prm.engine.serve.bodies import reward_response, score_response
 from vllm_prm.engine.serve.serving import PRMServing
-from vllm_prm.engine.settings import is_prm, recipe_of
 from vllm_prm.recipes.types import Aggregation
 from vllm_prm.wire import RecipeResponse, RewardRequest, RewardResponse, ScoreRequest, ScoreResponse, explain
 
@@ -201,40 +192,3 @@ class RewardKey(AuthenticationMiddleware):
                     scope, receive, send
                 )
         return self.app(scope, receive, send)
-
-
-class PRMEndpoints:
-    """vLLM's EndpointPlugin. Its routes exist for every model; one that has no recipe is told so."""
-
-    name = "prm"
-    required_tasks = None
-
-    def attach_router(self, app: FastAPI) -> None:
-        app.include_router(router)
-        args = getattr(app.state, "args", None)
-        keys = [key for key in (getattr(args, "api_key", None) or [envs.VLLM_API_KEY]) if key]  # as vLLM finds them
-        if keys:
-            app.add_middleware(RewardKey, tokens=keys)
-
-    async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
-        if engine_client is None:
-            return
-        model_config = engine_client.model_config
-        recipe = recipe_of(model_config) if is_prm(model_config) else None
-        if recipe is None:
-            state.prm_serving = _why_not(model_config)
-            return
-        logger = RequestLogger(max_log_len=args.max_log_len) if args.enable_log_requests else None
-        state.prm_serving = PRMServing(engine_client, state.openai_serving_models, recipe, logger)
-
-
-def _why_not(model_config: Any) -> str:
-    if is_prm(model_config):
-        return (
-            "This server scores steps by its --pooler-config, which does not say how a question and steps become a "
-            "prompt. Send whole prompts to /v1/embeddings, or start the server with a recipe: --prm RECIPE."
-        )
-    return (
-        "This server does not serve a process reward model. Start it with --task embed for a model whose recipe is "
-        "known, or with --prm RECIPE."
-    )

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.serving import BaseServing
-from vllm.exceptions import GenerationError, RetryableRequestError, VLLMClientError
+from vllm.exceptions import GenerationError, VLLMClientError
 from vllm.inputs.engine import tokens_input
 from vllm.pooling_params import PoolingParams
+from vllm.tracing import extract_trace_headers
 from vllm.utils.async_utils import make_async
 
+from vllm_prm.engine.compat import request_failure
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.settings import recipe_settings
 from vllm_prm.errors import PRMError, RequestError, ScorerError
@@ -95,7 +97,7 @@ class PRMServing(BaseServing):
             model=self.models.model_name(lora),
             lora=lora,
             priority=priority,
-            trace_headers=await self._get_trace_headers(http_request.headers),
+            trace_headers=extract_trace_headers(http_request.headers) or None,
         )
 
     async def score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
@@ -171,10 +173,9 @@ class PRMServing(BaseServing):
             priority=caller.priority,
         )
         async for output in outputs:  # yields once
-            if output.error is None:
-                return output
-            kind = RetryableRequestError if output.error.retryable else GenerationError
-            raise kind(output.error.message)
+            if (failure := request_failure(output)) is not None:
+                raise failure
+            return output
         raise GenerationError("the engine ended the request without an answer")
 
 

@@ -7,5 +7,7 @@ windows.py     seam: create_engine_config, where a PRM whose layers all have a w
 options.py     a recipe as options of vLLM's engine
 arguments.py   vLLM's engine options from words of a command line
 seams.py       whether the installed vLLM is as we need it
+imports.py     what we import of vLLM
+lookups.py     how seams.py looks
 misfits.py     whether a model fits a recipe
 """

@@ -2,42 +2,50 @@
 
 vLLM calls `register` in every process it starts, for every model, before it builds a parser or a model, and
 does not catch what it raises. So it only wraps four functions, costs milliseconds, and reports instead of
-raising: a vLLM that does not serve a PRM must not notice it.
+raising: a vLLM that does not serve a PRM must not notice it. Nor must one that it was not tested with
+(`engine/compat.py`): nothing is wrapped there.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
+import multiprocessing
 import sys
 from collections.abc import Callable
 from typing import Any
 
-_WRAPPED = "_vllm_prm_wraps"  # marks a wrapped function, so that registering twice wraps once
+from vllm_prm.engine.compat import untested
+
+logger = logging.getLogger("vllm.vllm_prm")  # vLLM's handler prints it, and vLLM itself is not imported here
+
+WRAPPED = "_vllm_prm_wraps"  # marks a wrapped function, so that registering twice wraps once
 
 
 def wrap(owner: Any, name: str, around: Callable[..., Any]) -> None:
     """Replace `owner.name` by a function that calls `around(original, *args, **kwargs)`, once."""
     original = getattr(owner, name)
-    if hasattr(original, _WRAPPED):
+    if hasattr(original, WRAPPED):
         return
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return around(original, *args, **kwargs)
 
-    setattr(wrapper, _WRAPPED, original)
+    setattr(wrapper, WRAPPED, original)
     static = isinstance(owner, type) and isinstance(vars(owner).get(name), staticmethod)
     setattr(owner, name, staticmethod(wrapper) if static else wrapper)
 
 
 def register() -> None:
-    """Put the seams in place. Idempotent; never raises."""
+    """Put the seams in place, if this vLLM is one that we know. Idempotent; never raises."""
     try:
-        _register()
+        if (sentence := untested()) is None:
+            _register()
+        elif multiprocessing.parent_process() is None:  # once, not in every process that vLLM starts
+            logger.warning(sentence)
     except Exception as error:  # noqa: BLE001 - see the module docstring: raising here stops every vLLM start
-        import logging
-
-        logging.getLogger("vllm.vllm_prm").warning(
+        logger.warning(
             "vllm-prm is installed but could not hook into this vLLM, so process reward models are not "
             "available; everything else works as without it. Cause: %s: %s",
             type(error).__name__,

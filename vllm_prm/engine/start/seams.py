@@ -7,13 +7,12 @@ that moved.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from vllm_prm.engine.start import plugin
+from vllm_prm.engine.start.imports import vllm_imports
+from vllm_prm.engine.start.lookups import abstract, find, has, says, takes
 
 # What plugin.py wraps: where, what, the parameters that our wrapper passes on, and our file that follows when it moves.
 SEAMS = (
@@ -30,15 +29,15 @@ SEAMS = (
 
 
 def wrapped_functions() -> Iterator[str]:
-    for module, name, parameters, ours in SEAMS:
-        yield from _takes(module, name, parameters, ours)
-    owner = _find("vllm.engine.arg_utils", "EngineArgs")
+    for module, name, parameters, our_file in SEAMS:
+        yield from takes(module, name, parameters, our_file)
+    owner = find("vllm.engine.arg_utils", "EngineArgs")
     if not isinstance(getattr(owner, "__dict__", {}).get("add_cli_args"), staticmethod):
         yield "EngineArgs.add_cli_args is no longer a static method: see engine/start/flags.py"
 
 
 def model_is_converted_at_call_time() -> Iterator[str]:
-    yield from _says(
+    yield from says(
         "vllm.model_executor.model_loader.utils",
         "_get_model_architecture",
         ["from vllm.model_executor.models.adapters import as_embedding_model"],
@@ -48,7 +47,7 @@ def model_is_converted_at_call_time() -> Iterator[str]:
 
 
 def model_is_told_when_its_weights_are_loaded() -> Iterator[str]:
-    yield from _says(
+    yield from says(
         "vllm.model_executor.model_loader.utils",
         "process_weights_after_loading",
         ["model.process_weights_after_loading()"],
@@ -59,7 +58,7 @@ def model_is_told_when_its_weights_are_loaded() -> Iterator[str]:
 
 def requests_are_checked_on_both_paths() -> Iterator[str]:
     for module in ("vllm.v1.engine.input_processor", "vllm.entrypoints.pooling.base.serving"):
-        yield from _says(
+        yield from says(
             module,
             None,
             [".verify(self.model_config)"],
@@ -69,11 +68,11 @@ def requests_are_checked_on_both_paths() -> Iterator[str]:
 
 def request_fields() -> Iterator[str]:
     names = ("task", "step_tag_id", "returned_token_ids", "skip_reading_prefix_cache", "use_activation", "extra_kwargs")
-    yield from _has("vllm.pooling_params", "PoolingParams", names, "engine/start/requests.py")
+    yield from has("vllm.pooling_params", "PoolingParams", names, "engine/start/requests.py")
 
 
 def reading_the_prefix_cache_is_the_requests_choice() -> Iterator[str]:
-    yield from _says(
+    yield from says(
         "vllm.v1.request",
         "Request.get_skip_reading_prefix_cache",
         ["pooling_params.skip_reading_prefix_cache"],
@@ -82,7 +81,7 @@ def reading_the_prefix_cache_is_the_requests_choice() -> Iterator[str]:
 
 
 def plugins_come_before_the_parser() -> Iterator[str]:
-    yield from _says(
+    yield from says(
         "vllm.engine.arg_utils",
         "AsyncEngineArgs.add_cli_args",
         ["load_general_plugins()", "EngineArgs.add_cli_args("],
@@ -91,24 +90,22 @@ def plugins_come_before_the_parser() -> Iterator[str]:
 
 
 def pooler_interface() -> Iterator[str]:
-    interface, ours = "vllm.model_executor.layers.pooler", "engine/worker/pooler.py"
-    abstract = getattr(_find(interface, "Pooler"), "__abstractmethods__", None)
-    if abstract != {"get_supported_tasks", "forward"}:
-        yield f"vLLM's Pooler has other abstract methods, {sorted(abstract or ())}: see {ours}"
-    yield from _takes(interface, "Pooler.forward", ("self", "hidden_states", "pooling_metadata"), ours)
-    yield from _has(interface, "PoolingParamsUpdate", ("requires_token_ids", "apply"), ours)
+    interface, our_file = "vllm.model_executor.layers.pooler", "engine/worker/pooler.py"
+    yield from abstract(interface, "Pooler", {"get_supported_tasks", "forward"}, our_file)
+    yield from takes(interface, "Pooler.forward", ("self", "hidden_states", "pooling_metadata"), our_file)
+    yield from has(interface, "PoolingParamsUpdate", ("requires_token_ids", "apply"), our_file)
     pool = "vllm.v1.pool.metadata"
-    yield from _has(pool, "PoolingCursor", ("seq_lens_cpu", "num_scheduled_tokens_cpu", "is_finished"), ours)
-    yield from _has(pool, "PoolingMetadata", ("prompt_token_ids_cpu", "prompt_lens", "pooling_states"), ours)
+    yield from has(pool, "PoolingCursor", ("seq_lens_cpu", "num_scheduled_tokens_cpu", "is_finished"), our_file)
+    yield from has(pool, "PoolingMetadata", ("prompt_token_ids_cpu", "prompt_lens", "pooling_states"), our_file)
     try:
-        _find(pool, "PoolingStates")().prm = 1
+        find(pool, "PoolingStates")().prm = 1
     except (AttributeError, TypeError):
-        yield f"{pool}.PoolingStates takes no attribute of ours, where partial results live: see {ours}"
+        yield f"{pool}.PoolingStates takes no attribute of our_file, where partial results live: see {our_file}"
 
 
 def step_pooling_config() -> Iterator[str]:
     try:
-        config = _find("vllm.config", "PoolerConfig")(pooling_type="STEP", step_tag_id=1, returned_token_ids=[2])
+        config = find("vllm.config", "PoolerConfig")(pooling_type="STEP", step_tag_id=1, returned_token_ids=[2])
         resolved = config.tok_pooling_type
     except Exception as error:  # noqa: BLE001 - pydantic's errors, and whatever a changed class raises
         resolved = error
@@ -117,47 +114,79 @@ def step_pooling_config() -> Iterator[str]:
 
 
 def output_head() -> Iterator[str]:
-    processor, layers, ours = (
+    processor, layers, our_file = (
         "vllm.model_executor.layers.logits_processor",
         "vllm.model_executor.layers.vocab_parallel_embedding",
         "engine/worker/head_columns.py",
     )
     call = ("self", "lm_head", "hidden_states", "embedding_bias")
-    yield from _takes(processor, "LogitsProcessor.forward", call, ours, more=True)
-    head, embedding = _find(layers, "ParallelLMHead"), _find(layers, "VocabParallelEmbedding")
-    if not (inspect.isclass(head) and inspect.isclass(embedding) and issubclass(head, embedding)):
-        yield f"the output head, {layers}.ParallelLMHead, is no longer a VocabParallelEmbedding: see {ours}"
-    # Its base class has one too, which only raises.
-    yield from _takes(layers, "UnquantizedEmbeddingMethod.embedding", ("self", "layer", "input_"), ours)
+    yield from takes(processor, "LogitsProcessor.forward", call, our_file, more=True)
+    bounds = ("org_vocab_start_index", "org_vocab_end_index")  # of a rank's rows of the head
+    yield from has(layers, "VocabParallelEmbeddingShardIndices", bounds, our_file)
+
+
+def score_cache_is_a_layer() -> Iterator[str]:
+    """One more layer of the KV cache, whose view [blocks, heads, block size, head size] its spec alone describes."""
+    specs, layers, our_file = (
+        "vllm.v1.kv_cache_interface",
+        "vllm.model_executor.layers.attention_layer_base",
+        "engine/worker/score_cache.py",
+    )
+    fields = ("block_size", "num_kv_heads", "head_size", "head_size_v", "dtype")
+    yield from has(specs, "FullAttentionSpec", fields, our_file)
+    if find(specs, "create_kv_cache_views") is None:
+        yield f"{specs}.create_kv_cache_views is gone, which lays out a cache by its spec: see {our_file}"
+    yield from abstract(layers, "AttentionLayerBase", {"get_attn_backend", "get_kv_cache_spec"}, our_file)
+    yield from takes(layers, "AttentionLayerBase.bind_kv_cache", ("self", "kv_cache"), our_file)
+    yield from says(
+        "vllm.v1.worker.utils",
+        None,
+        [".bind_kv_cache(kv_cache)"],
+        f"the runner no longer hands a layer its cache by bind_kv_cache: see {our_file}",
+    )
+    # A backend that had to say its cache's shape (get_kv_cache_shape) would be asked for one more method.
+    backend = "vllm.v1.attention.backend"
+    yield from abstract(backend, "AttentionBackend", {"get_name", "get_impl_cls", "get_builder_cls"}, our_file)
+    yield from abstract(backend, "AttentionMetadataBuilder", {"__init__", "build"}, our_file)
+    built_from = ("self", "kv_cache_spec", "layer_names", "vllm_config", "device")
+    yield from takes(backend, "AttentionMetadataBuilder.__init__", built_from, our_file)
+    yield from has(backend, "CommonAttentionMetadata", ("slot_mapping", "block_table_tensor"), our_file)
 
 
 def layers_say_whether_they_read_both_ways() -> Iterator[str]:
-    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/worker/layers.py")
+    yield from has("vllm.v1.kv_cache_interface", "FullAttentionSpec", ("non_causal",), "engine/worker/layers.py")
 
 
 def layers_without_a_window_beside_layers_with_one() -> Iterator[str]:
     flag, start = "disable_hybrid_kv_cache_manager", "engine/start/windows.py"
-    yield from _has("vllm.config", "SchedulerConfig", (flag,), start)
-    yield from _has("vllm.config", "CacheConfig", ("sliding_window",), start)
-    yield from _has("vllm.engine.arg_utils", "EngineArgs", (flag,), start)
-    yield from _says(
+    yield from has("vllm.config", "SchedulerConfig", (flag,), start)
+    yield from has("vllm.config", "CacheConfig", ("sliding_window",), start)
+    yield from has("vllm.engine.arg_utils", "EngineArgs", (flag,), start)
+    yield from says(
         "vllm.v1.core.kv_cache_utils",
         "get_kv_cache_groups",
         [f"scheduler_config.{flag}"],
         f"vLLM no longer groups layers by {flag}: see {start}",
     )
-    names, ours = ("state_content_size_bytes", "tokens_per_state"), "engine/worker/layers.py"
-    yield from _has("vllm.v1.kv_cache_interface", "FullAttentionSpec", names, ours)
-    yield from _takes("vllm.v1.worker.utils", "customize_attention_spec", ("backend", "spec"), ours)
+    names, our_file = ("state_content_size_bytes", "tokens_per_state"), "engine/worker/layers.py"
+    yield from has("vllm.v1.kv_cache_interface", "FullAttentionSpec", names, our_file)
+    yield from takes("vllm.v1.worker.utils", "customize_attention_spec", ("backend", "spec"), our_file)
 
 
 def http_routes() -> Iterator[str]:
-    yield from _has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/serve/routes.py")
-    names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_get_trace_headers", "_log_inputs")
-    yield from _has("vllm.entrypoints.serve.engine.serving", "BaseServing", names, "engine/serve/serving.py")
+    yield from has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/serve/routes.py")
+    names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_log_inputs")
+    yield from has("vllm.entrypoints.serve.engine.serving", "BaseServing", names, "engine/serve/serving.py")
 
 
-# Each yields a sentence for everything that is not as it was: what moved, and which file of ours must follow.
+def everything_we_import() -> Iterator[str]:
+    """Also what is imported only when a server or an engine starts, or with a request."""
+    for module, name, our_file in vllm_imports():
+        if find(module, name) is None:
+            yield f"{module}{'.' if name else ''}{name or ''} cannot be imported: see {our_file}"
+
+
+# Each yields a sentence for everything that is not as it was: what moved, and which file of our_file must follow.
 CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     wrapped_functions,
     model_is_converted_at_call_time,
@@ -169,9 +198,11 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     pooler_interface,
     step_pooling_config,
     output_head,
+    score_cache_is_a_layer,
     layers_say_whether_they_read_both_ways,
     layers_without_a_window_beside_layers_with_one,
     http_routes,
+    everything_we_import,
 )
 
 
@@ -185,52 +216,4 @@ def unhooked() -> list[str]:
     """The seams that are not ours after `register()`; it reports by a warning, so here it is asked what came of it."""
     importlib.import_module("vllm.engine.arg_utils")  # register() wraps it only where it is loaded
     plugin.register()
-    return [f"{module}.{name}" for module, name, _, _ in SEAMS if not hasattr(_find(module, name), plugin._WRAPPED)]
-
-
-def _takes(module: str, name: str, expected: Sequence[str], ours: str, more: bool = False) -> Iterator[str]:
-    """Unless the function takes these parameters. more: others may follow them."""
-    target = _find(module, name)
-    if target is None:
-        yield f"{module}.{name} is gone: see {ours}"
-        return
-    parameters = list(inspect.signature(_original(target)).parameters)
-    if (parameters[: len(expected)] if more else parameters) != list(expected):
-        yield f"{module}.{name} takes {parameters}, expected {list(expected)}: see {ours}"
-
-
-def _has(module: str, name: str, attributes: Sequence[str], ours: str) -> Iterator[str]:
-    """Unless the class is there and has these fields, methods or properties."""
-    target = _find(module, name)
-    if target is None:
-        yield f"{module}.{name} is gone: see {ours}"
-        return
-    fields = {field.name for field in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else set()
-    for attribute in attributes:
-        if attribute not in fields and not hasattr(target, attribute):
-            yield f"{module}.{name} lost {attribute}: see {ours}"
-
-
-def _says(module: str, name: str | None, texts: Sequence[str], otherwise: str) -> Iterator[str]:
-    """Unless the source of a function (None: of the module) has these texts, first met in this order."""
-    target = _find(module, name)
-    source = "" if target is None else inspect.getsource(_original(target))
-    places = [source.find(text) for text in texts]
-    if -1 in places or places != sorted(places):
-        yield otherwise
-
-
-def _find(module: str, name: str | None) -> Any:
-    """The named thing, by dots; None if it is not there."""
-    try:
-        target: Any = importlib.import_module(module)
-    except ImportError:
-        return None
-    for part in name.split(".") if name else ():
-        target = getattr(target, part, None)
-    return target
-
-
-def _original(target: Any) -> Any:
-    """As vLLM wrote it, where our wrapper is in its place."""
-    return getattr(target, plugin._WRAPPED, target)
+    return [f"{module}.{name}" for module, name, _, _ in SEAMS if not hasattr(find(module, name), plugin.WRAPPED)]

@@ -116,7 +116,6 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
             head_size=self.width,
             head_size_v=0,  # one row per token, no value beside it
             dtype=torch.float32,
-            max_tp_shards=1,
         )
 
     def _has_room(self, spec: FullAttentionSpec) -> bool:
