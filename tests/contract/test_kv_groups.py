@@ -14,9 +14,9 @@ import torch
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.utils.math_utils import cdiv
 from vllm.v1.attention.backend import AttentionBackend
-from vllm.v1.core.kv_cache_utils import get_kv_cache_groups
 from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec, SlidingWindowSpec, UniformTypeKVCacheSpecs
 
+from vllm_prm.engine.compat import kv_planning
 from vllm_prm.engine.worker.layers import kv_cache_specs
 from vllm_prm.engine.worker.score_cache import ScoreCache, _Slots
 
@@ -102,7 +102,7 @@ def plan(specs, width=2, hybrid=True, sharing=0):
     vllm_config = config_of(layers, hybrid)
     if width:
         ScoreCache(width, vllm_config)
-    return Plan(get_kv_cache_groups(vllm_config, kv_cache_specs(vllm_config)), specs[0].page_size_bytes)
+    return Plan(kv_planning().get_kv_cache_groups(vllm_config, kv_cache_specs(vllm_config)), specs[0].page_size_bytes)
 
 
 def config_of(layers, hybrid=True):

@@ -20,12 +20,11 @@ from vllm.model_executor.models import adapters
 from vllm.pooling_params import PoolingParams
 from vllm.v1 import kv_cache_interface
 from vllm.v1.attention.backend import AttentionBackend
-from vllm.v1.core import kv_cache_utils
 from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
-from vllm.v1.worker import utils as worker_utils
 
 from vllm_prm.cli.doctor import PLUGINS
+from vllm_prm.engine.compat import kv_planning
 from vllm_prm.engine.start import plugin, seams
 from vllm_prm.engine.worker.model import as_process_reward_model
 
@@ -70,8 +69,8 @@ def elsewhere():
             "FullAttentionSpec lost non_causal: see engine/worker/layers.py",
         ),
         (EngineArgs, "create_engine_config", None, "create_engine_config is gone: see engine/start/windows.py"),
-        (kv_cache_utils, "get_kv_cache_groups", elsewhere, "vLLM no longer groups layers by disable_hybrid_kv_cache"),
-        (worker_utils, "customize_attention_spec", None, "attention_spec is gone: see engine/worker/layers.py"),
+        (kv_planning(), "get_kv_cache_groups", elsewhere, "vLLM no longer groups layers by disable_hybrid_kv_cache"),
+        (AttentionBackend, "customize_spec", None, "AttentionBackend.customize_spec is gone: see engine/compat.py"),
         (
             kv_cache_interface,
             "FullAttentionSpec",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from conftest import step_config
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
-from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.entrypoints.cli.serve import make_arg_parser  # in every version, whatever file defines it
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm import load_recipe

@@ -72,3 +72,25 @@ def request_failure(output: Any) -> Exception | None:
     kind = exceptions.RetryableRequestError if failure.retryable else exceptions.GenerationError
     chosen: Exception = kind(failure.message)
     return chosen
+
+
+def customized_spec(backend: Any, spec: Any) -> Any:
+    """A layer's KV-cache spec as its attention backend wants it, and as vLLM's runner hands it on.
+
+    vLLM 0.29 to 0.31 ask the backend only; 0.32 also aligns blocks, in a function of its own. Remove when 0.31 leaves
+    the range: then it is `vllm.v1.worker.utils.customize_attention_spec(backend, spec)`.
+    """
+    from vllm.v1.worker import utils
+
+    if hasattr(utils, "customize_attention_spec"):
+        return utils.customize_attention_spec(backend, spec)
+    return backend.customize_spec(spec)
+
+
+def kv_planning() -> Any:
+    """The module that groups layers by the KV that they keep. 0.33 moved it; remove when 0.32 leaves the range."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    moved_to = "vllm.v1.core.kv_cache_planning"
+    return import_module(moved_to if find_spec(moved_to) else "vllm.v1.core.kv_cache_utils")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 
+from vllm_prm.engine.compat import kv_planning
 from vllm_prm.engine.start import plugin
 from vllm_prm.engine.start.imports import vllm_imports
 from vllm_prm.engine.start.lookups import abstract, find, has, says, takes
@@ -163,14 +164,14 @@ def layers_without_a_window_beside_layers_with_one() -> Iterator[str]:
     yield from has("vllm.config", "CacheConfig", ("sliding_window",), start)
     yield from has("vllm.engine.arg_utils", "EngineArgs", (flag,), start)
     yield from says(
-        "vllm.v1.core.kv_cache_utils",
+        kv_planning().__name__,
         "get_kv_cache_groups",
         [f"scheduler_config.{flag}"],
         f"vLLM no longer groups layers by {flag}: see {start}",
     )
     names, our_file = ("state_content_size_bytes", "tokens_per_state"), "engine/worker/layers.py"
     yield from has("vllm.v1.kv_cache_interface", "FullAttentionSpec", names, our_file)
-    yield from takes("vllm.v1.worker.utils", "customize_attention_spec", ("backend", "spec"), our_file)
+    yield from takes("vllm.v1.attention.backend", "AttentionBackend.customize_spec", ("spec",), "engine/compat.py")
 
 
 def http_routes() -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
 from vllm.v1.kv_cache_interface import AttentionSpec, FullAttentionSpec, KVCacheSpec
-from vllm.v1.worker.utils import customize_attention_spec
+
+from vllm_prm.engine.compat import customized_spec
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -19,7 +20,7 @@ def kv_cache_specs(vllm_config: VllmConfig, but: AttentionLayerBase | None = Non
     for name, layer in _attention_layers(vllm_config).items():
         spec = None if layer is but or _shares_kv(layer) else layer.get_kv_cache_spec(vllm_config)
         if isinstance(spec, AttentionSpec):  # as vLLM's runner does it: kernels may pack KV in their own way
-            spec = customize_attention_spec(layer.get_attn_backend(), spec)
+            spec = customized_spec(layer.get_attn_backend(), spec)
         if spec is not None:
             specs[name] = spec
     return specs
