@@ -34,6 +34,15 @@ run stands below the table.
 | vLLM | compiled kernels | transformers | date | seams | engine tests | HTTP tests |
 |---|---|---|---|---|---|---|
 """
+TAIL = """
+## What differs for users
+
+- Before 0.32, vLLM lets a token id through that is the vocabulary's size, one more than the last, if a request to
+  `/v1/embeddings` sends token ids. Looking it up ends the engine, for every embedding model. `/v1/prm/score` and `PRM`
+  make the ids themselves.
+- Before 0.32, an engine has no way to say that one request failed and may be sent again (HTTP 503).
+- 0.33 prints the numbers of `/v1/embeddings` with as many digits as float32 has: read as float32 they are the same.
+"""
 OVERLAID = (
     "vLLM {vllm} has no build for CPUs. Its row is **{vllm}'s Python over {kernels}'s kernels**: it tests our code against "
     "{vllm}'s Python, and nothing that {vllm} compiles."
@@ -48,7 +57,7 @@ def kind_of(file: str) -> str:
 
 def results(reports: list[str]) -> dict[tuple[str, str], tuple[str, str]]:
     """{(file, test): (outcome, the reason for a skip)}"""
-    found = {}
+    outcomes = {}
     for report in reports:
         for case in ElementTree.parse(report).getroot().iter("testcase"):
             file = case.get("classname", "").replace(".", "/") + ".py"
@@ -56,8 +65,8 @@ def results(reports: list[str]) -> dict[tuple[str, str], tuple[str, str]]:
             failed = case.find("failure") is not None or case.find("error") is not None
             outcome = "failed" if failed else "passed" if skipped is None else "skipped"
             reason = "" if skipped is None else skipped.get("message", "")
-            found[file, case.get("name", "")] = outcome, reason
-    return found
+            outcomes[file, case.get("name", "")] = outcome, reason
+    return outcomes
 
 
 def row(reports: list[str]) -> dict[str, Any]:
@@ -107,7 +116,7 @@ def main(reports: list[str]) -> None:
     rows = sorted([*(old for old in rows if old["vllm"] != new["vllm"]), new], key=numeric)
     ROWS.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
     table = "".join(f"| {cells(each)} |\n" for each in rows)
-    PAGE.write_text(HEAD + table + "\n" + "\n\n".join(map(notes, rows)) + "\n", encoding="utf-8")
+    PAGE.write_text(HEAD + table + "\n" + "\n\n".join(map(notes, rows)) + "\n" + TAIL, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -311,7 +311,7 @@ def test_which_step_no_longer_fits(http):
 def test_models(http, url):
     refused = ask(http, 404, model="other", question=QUESTION, steps=RIGHT)["error"]
     assert refused["type"] == "NotFoundError"
-    assert refused["message"] == "The model `other` does not exist. Valid aliases: tiny."
+    assert refused["message"].startswith("The model `other` does not exist.")
     with (
         PRMClient(url, model="other", api_key=KEY) as client,
         pytest.raises(PRMError, match="`other` does not") as failed,

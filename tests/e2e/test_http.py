@@ -65,7 +65,8 @@ def test_the_recipe_is_found_by_the_folders_name(url, log):
 
 def test_offline_and_http_float_and_base64_agree_exactly(client, offline, prompts):
     for expected, ask in zip(offline, [QUESTION, *prompts], strict=True):
-        assert embed(client, ask, encoding_format="float") == [expected]
+        (numbers,) = embed(client, ask, encoding_format="float")
+        assert _tensor(numbers).tolist() == expected  # in float32: vLLM 0.33 prints no more digits than that has
         (text,) = embed(client, ask, encoding_format="base64")
         raw = b64decode(text)
         assert list(struct.unpack(f"<{len(raw) // 4}f", raw)) == expected
@@ -105,7 +106,7 @@ def test_raw_logits(url, client, folder, prompts):
         ([], "You must pass at least one prompt"),
         ([[]], "prompt cannot be empty"),
         ([1, TAG] * LONGEST, f"maximum context length is {LONGEST}"),
-        ([1, 32000], "Token id 32000 is out of vocabulary"),
+        ([1, 32001], "Token id 32001 is out of vocabulary"),  # docs/versions.md: why not 32000, the first that is none
         ([-1], "out of vocabulary"),
     ],
 )
