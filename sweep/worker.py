@@ -23,7 +23,6 @@ from sweep import absent, configs
 from sweep.architectures import engine_options, entry
 from sweep.rows import Row
 
-MEASURES = ("score", "generation")
 RESTART = 75  # exit status: EX_TEMPFAIL of sysexits.h, and no status of a crash
 LIMIT_BYTES = 9 << 30  # of memory for one process: what does not shrink says so, instead of taking the machine down
 

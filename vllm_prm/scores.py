@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vllm_prm.aggregate import aggregate, best_of_n
+from vllm_prm.aggregate import aggregate, best_of_n, first_below
 from vllm_prm.errors import EngineError, RequestError
 from vllm_prm.recipes.types import Recipe
 
@@ -76,7 +76,7 @@ class StepScores:
 
     def first_error(self, threshold: float = FIRST_ERROR_THRESHOLD) -> int | None:
         """Index, from 0, of the first step that scores below the threshold; None if there is none."""
-        return next((i for i, score in enumerate(self.step_scores) if score < threshold), None)
+        return first_below(self.step_scores, threshold)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every field, plus `score` (the aggregate) and `first_error`."""

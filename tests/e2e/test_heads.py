@@ -158,9 +158,10 @@ class TestFallback:
 
     def check(self, folder, log, because: str):
         oracle = Oracle(folder)
-        # More steps than rows per call of the whole head, so that several slices are put together.
         prompts = [prompt(random.Random(steps), steps, longest_step=3) for steps in (1, 5, 150)]
-        with running(folder, pooler_config=step_config(), max_model_len=2048) as llm:
+        # 64 rows of 32,000 logits per call of the whole head: of 150 steps, several slices are put together.
+        small_calls = patch.object(head_module, "_LOGITS_PER_CALL", 64 * 32_000)
+        with small_calls, running(folder, pooler_config=step_config(), max_model_len=2048) as llm:
             assert because in (whole_because(llm) or ""), "it is known, and said, before the first request"
             assert any(because in record.getMessage() for record in log.records)
             found = scores(llm, prompts)
@@ -241,7 +242,7 @@ def test_a_head_that_a_quantised_checkpoint_leaves_plain(checkpoint, monkeypatch
     ids = prompt(random.Random(0), 6)
     with running(folder, pooler_config=step_config(), dtype=dtype, max_model_len=2048) as llm:
         assert whole_because(llm) is None
-        limit = TOLERANCE if dtype == "float32" else 0.1  # of a probability: docs/numerics.md
+        limit = TOLERANCE if dtype == "float32" else 0.02  # of a probability; 0.0045 was measured
         assert difference(scores(llm, [ids])[0], Oracle(folder).probabilities(ids).flatten()) < limit
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 from conftest import TINY_PRM
 
-from vllm_prm import PRM, BatchError, PRMError, RecipeError, RequestError
+from vllm_prm import PRM, BatchError, EngineError, PRMError, RecipeError, RequestError
 
 QUESTION = "Mia has 12 apples. She buys 5. She eats 9. How many now?"
 RIGHT, WRONG = ["12 + 5 = 17", "17 - 9 = 8"], ["12 + 5 = 17", "17 - 9 = 7"]
@@ -72,6 +73,21 @@ def test_logits_that_are_not_finite_cost_only_their_solution(prm):
     with patch.object(PRM, "_encode", spoil):
         bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
     assert "step 1" in str(bad)
+    assert good.first_error() == 1
+
+
+def test_a_request_that_the_engine_gave_up_costs_only_its_solution(prm):
+    """As vLLM says it from 0.32 on: an output with an error, and nothing else in it."""
+    encode = PRM._encode
+
+    def give_up(self, prompts, progress):
+        _, *outputs = encode(self, prompts, progress)
+        return [SimpleNamespace(error=SimpleNamespace(message="out of blocks", retryable=True), outputs=None), *outputs]
+
+    with patch.object(PRM, "_encode", give_up):
+        bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
+    assert isinstance(bad, EngineError)
+    assert "out of blocks" in str(bad)
     assert good.first_error() == 1
 
 

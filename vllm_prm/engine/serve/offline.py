@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from vllm_prm.engine.compat import check_vllm
+from vllm_prm.engine.compat import check_vllm, request_failure
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
@@ -16,6 +16,7 @@ from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
 from vllm_prm.scores import StepScores
 
 if TYPE_CHECKING:
+    import numpy as np
     from vllm import LLM
     from vllm.outputs import PoolingRequestOutput
 
@@ -96,7 +97,7 @@ class PRM(Scorer):
                 its_outputs = list(islice(outputs, len(scoring.prompts)))
                 try:
                     scoring.take(
-                        [output.outputs.data.numpy() for output in its_outputs],
+                        [_logits(output) for output in its_outputs],
                         sum(output.num_cached_tokens or 0 for output in its_outputs),
                     )
                     if scoring.prompts:
@@ -120,6 +121,15 @@ class PRM(Scorer):
             lora_request=self._lora,
             use_tqdm=progress,
         )
+
+
+def _logits(output: PoolingRequestOutput) -> np.ndarray:
+    """[positions × scoring tokens]. Raises RequestError or EngineError, by whose fault it is, if the request failed."""
+    if (failure := request_failure(output)) is not None:
+        kind = RequestError if isinstance(failure, ValueError) else EngineError
+        raise kind(f"the engine could not score a prompt of this solution: {failure}") from failure
+    logits: np.ndarray = output.outputs.data.numpy()
+    return logits
 
 
 def _lora_request(path: str | None) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -82,8 +83,9 @@ class PRMServing(BaseServing):
     def tokenizer(self) -> Any:
         return self.engine.renderer.get_tokenizer()
 
+    @cached_property
     def bound_recipe(self) -> BoundRecipe:
-        """The recipe against the served tokenizer. The first call takes a tenth of a second: not on the event loop."""
+        """The recipe against the served tokenizer. The first look takes a tenth of a second: not on the event loop."""
         return bind(self.recipe, self.tokenizer)
 
     async def caller(self, model: str | None, priority: int, http_request: Request) -> Caller | ErrorResponse:
@@ -131,7 +133,7 @@ class PRMServing(BaseServing):
         return self._described
 
     def _recipe_response(self) -> RecipeResponse:
-        settings = recipe_settings(self.bound_recipe(), self.model_config)
+        settings = recipe_settings(self.bound_recipe, self.model_config)
         return RecipeResponse(
             model=self.models.model_name(),
             max_model_len=self.model_config.max_model_len,
@@ -149,7 +151,7 @@ class PRMServing(BaseServing):
         return awaitable
 
     def _scoring(self, question: str, steps: Sequence[str]) -> Scoring:
-        return Scoring(question, steps, self.bound_recipe(), self.model_config.max_model_len)
+        return Scoring(question, steps, self.bound_recipe, self.model_config.max_model_len)
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text))
