@@ -10,7 +10,7 @@ tags.py     the tags among the tokens, found and verified
 """
 
 from vllm_prm.prompts.drafts import Prompt
-from vllm_prm.prompts.scoring import Scoring
+from vllm_prm.prompts.scoring import Scoring, scorings
 from vllm_prm.prompts.texts import split_steps
 
-__all__ = ["Prompt", "Scoring", "split_steps"]
+__all__ = ["Prompt", "Scoring", "scorings", "split_steps"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vllm_prm.errors import PRMError
 from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.prompts.drafts import Prompt, prompt_of
 from vllm_prm.prompts.layouts import Solution
@@ -66,3 +67,16 @@ class Scoring:
     def _next_prompts(self) -> list[Prompt]:
         drafts = self._rounds.drafts()
         return [prompt_of(draft, self._recipe, self._num_steps, self._max_tokens) for draft in drafts]
+
+
+def scorings(
+    solutions: Sequence[tuple[str, Sequence[str]]], recipe: BoundRecipe, max_tokens: int | None = None
+) -> list[Scoring | PRMError]:
+    """A Scoring for each (question, steps), in order; in the place of one that cannot be scored, its error."""
+    results: list[Scoring | PRMError] = []
+    for question, steps in solutions:
+        try:
+            results.append(Scoring(question, steps, recipe, max_tokens))
+        except PRMError as error:
+            results.append(error)
+    return results
