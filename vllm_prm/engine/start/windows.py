@@ -1,4 +1,4 @@
-"""One decision of a PRM engine's configuration: whether a PRM whose layers all have a sliding window keeps the KV of all
+"""One decision of a PRM engine's configuration: whether a PRM whose layers all have a window keeps the KV of all
 tokens. The scores of steps before the window must be kept, so such a model (Mistral 7B v0.1, Math-Shepherd among its
 children) needs a layer without a window beside layers that have one. vLLM's hybrid KV cache manager would make a KV
 group of each layer then, and reuse prefixes in pieces of thousands of tokens. Without it all layers are one group, and
