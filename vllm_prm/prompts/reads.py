@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from cachetools import LRUCache
 
+from vllm_prm.errors import PRMError
 from vllm_prm.prompts.drafts import Prompt
 
 _KEY_BYTES = 16  # of a digest: among 2**64 prefixes two would be alike by chance
@@ -87,6 +88,7 @@ class PromptReads:
         self._reads = reads_of(prompt, model)
         self._rows = memory.rows(self._reads)
         self._num_computed = 0
+        self._error: PRMError | None = None
         self.missing = [read for read in self._reads if read.key not in self._rows]
 
     def take(self, read: Read, row: np.ndarray, num_computed_tokens: int) -> None:
@@ -97,8 +99,17 @@ class PromptReads:
         self._rows[read.key] = row
         self._num_computed += num_computed_tokens
 
+    def fail(self, error: PRMError) -> None:
+        """One of the missing reads has no answer: `result` raises this."""
+        self._error = error
+
     def result(self) -> tuple[np.ndarray, int]:
-        """(float32 [positions, scoring tokens], tokens that were not computed), once all that was missing is taken."""
+        """(float32 [positions, scoring tokens], tokens that were not computed), once all that was missing is taken.
+
+        Raises the error of a read that failed.
+        """
+        if self._error is not None:
+            raise self._error
         self._memory.remember({read.key: self._rows[read.key] for read in self.missing}, self._age)
         length = len(self._reads[-1].token_ids)
         return np.stack([self._rows[read.key] for read in self._reads]), max(0, length - self._num_computed)

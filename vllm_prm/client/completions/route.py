@@ -106,7 +106,10 @@ class CompletionsRoute:
             for choice, read, num_computed in zip(choices, pack, _num_computed(response, pack), strict=True):
                 row = _row(choice, server)
                 for prompt, its_read in takers[read.key]:
-                    prompt.take(its_read, row, num_computed)
+                    if isinstance(row, PRMError):
+                        prompt.fail(row)
+                    else:
+                        prompt.take(its_read, row, num_computed)
         return None
 
     def _check(self, response: CompletionResponse, pack: Sequence[Read], server: _Server) -> None:
@@ -168,9 +171,13 @@ def _num_computed(response: CompletionResponse, pack: Sequence[Read]) -> list[in
     return [len(read.token_ids) - (num_cached if len(pack) == 1 else 0) for read in pack]
 
 
-def _row(choice: Choice, server: _Server) -> np.ndarray:
+def _row(choice: Choice, server: _Server) -> np.ndarray | PRMError:
+    """The logits of a step, or why it cannot be scored."""
     rows = choice.logprobs.top_logprobs if choice.logprobs else None
-    return scoring_row((rows and rows[0]) or {}, server.names, server.recipe, server.form.likeliest is None)
+    try:
+        return scoring_row((rows and rows[0]) or {}, server.names, server.recipe, server.form.likeliest is None)
+    except PRMError as error:
+        return error
 
 
 def _taken(group: Sequence[PromptReads]) -> tuple[list[np.ndarray], int]:
