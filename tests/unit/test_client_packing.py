@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving import Server, listening, scored
 from responses import score_response, solutions_of
@@ -41,6 +41,7 @@ def batch(*sizes, question="q{}"):
     return {i: (question.format(i), ["x" * (size - 2)]) for i, size in enumerate(sizes)}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 1 + LARGE)), max_size=60),
     st.integers(1, 20),
@@ -68,6 +69,8 @@ def test_every_solution_is_in_one_pack_within_the_bounds(drawn, per_request):
         (batch(*[2 * LARGE] * 3), [1, 1, 1]),
         (batch(*[LARGE // 2] * 4, question="qq"), [2, 2]),
         (batch(LARGE, 100, 100, LARGE), [1, 2, 1]),
+        (batch(100, LARGE, 100, 2 * LARGE, 100), [3, 1, 1]),  # a long one does not end a pack
+        (batch(100, LARGE, 100, 2 * LARGE, 100, question="qq"), [3, 1, 1]),
     ],
 )
 def test_sizes_of_packs(solutions, sizes):
