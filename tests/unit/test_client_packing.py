@@ -147,9 +147,7 @@ def test_never_the_scores_of_another_solution(url, server, indices):
     with PRMClient(url) as client:
         results = client.score_batch([("q", ["1"])] * 3 + [("q", [])], on_error="return", progress=False)
         assert [type(result) for result in results] == [EngineError] * 3 + [RequestError]
-        message = (
-            f"sent {len(indices)} entries for 3 solutions, with the indices {', '.join(map(str, sorted(indices)))};"
-        )
+        message = f"answered with {len(indices)} entries, whose indices are {sorted(indices)}; expected 3, each"
         assert message in str(results[0])
         assert client.score("q", ["1"]) == scored(1.0)
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 Solution = tuple[str, list[str]]  # (question, steps)
 
 SOLUTIONS_PER_REQUEST = 16
-# About 16,000 tokens: an engine computes on them for far longer than a request costs (5 ms), so more of them together
-# would save nothing. In UTF-8 and JSON they stay below the 1 MB that nginx takes by default (client_max_body_size).
+# About 16,000 tokens, of four characters: an engine computes on them for far longer than a request costs (5 ms), so
+# more of them together would save nothing. In UTF-8 and JSON they stay below the 1 MB that nginx takes by default
+# (client_max_body_size).
 CHARACTERS_PER_REQUEST = 65_536
 # A small batch is cut into four requests, but not below four solutions: servers behind one address share them, and the
 # first results are read while the others are computed. On one server of a tiny model, 4, 8 or 16 solutions took as long
