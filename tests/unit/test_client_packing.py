@@ -138,6 +138,16 @@ def test_two_thousand_solutions(url, server):
     assert server.most <= 64
 
 
+def test_a_busy_server_is_asked_again_for_the_whole_request(url, server):
+    server.trouble = ["429 after 0", "503 after 0", "drop"]
+    items = [(f"q{i}", [str(i)]) for i in range(40)]
+    with PRMClient(url, solutions_per_request=10) as client:
+        assert client.score_batch(items, progress=False) == [scored(float(i)) for i in range(40)]
+    assert server.asked["score"] == 4 + 3
+    sent = Counter(json.dumps(body) for body in server.seen)
+    assert len(sent) == 4
+
+
 @pytest.mark.parametrize("indices", [(0, 1), (0, 1, 1), (0, 2, 3), (1, 2, 3), (0, 1, 2, 3), (-1, 0, 1)])
 def test_never_the_scores_of_another_solution(url, server, indices):
     response = score_response(*[scored(1.0)] * len(indices))
