@@ -23,6 +23,7 @@ from vllm_prm.wire import ErrorInfo
 
 RECIPE = Path(__file__).parents[1] / "examples" / "tiny-prm" / "prm.json"
 TOO_LONG, BROKEN = "too long", "broken"  # steps that are refused (HTTP 400), or fail (HTTP 500)
+CRASH = "crash"  # a step that fails the whole request
 
 
 def expected(steps: list[str]) -> StepScores:
@@ -62,6 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen += [question for question, _ in solutions]
         if self.server.most is not None and len(self.server.seen) > self.server.most:
             self.close_connection = self.server.gone.wait()  # an answer never comes
+            return
+        if any(CRASH in steps for _, steps in solutions):
+            self._send(500, {"error": refused("it crashed", 500).model_dump()})
             return
         results = [_result(steps) for _, steps in solutions]
         if "steps" in body and isinstance(results[0], ErrorInfo):

@@ -58,7 +58,9 @@ def test_a_generator_of_mappings_with_a_progress_bar(url, capfd):
         assert client.score_batch({"question": "q", "steps": [str(i)]} for i in range(3)) == [
             scored(float(i)) for i in range(3)
         ]
-    assert "Scoring: 100%" in capfd.readouterr().err
+    bar = capfd.readouterr().err
+    assert "Scoring: 100%" in bar
+    assert "3/3" in bar
 
 
 def test_bad_items_stay_in_their_place(url, server):

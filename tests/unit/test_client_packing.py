@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving import Server, listening, scored
 from responses import score_response, solutions_of
@@ -41,6 +41,7 @@ def batch(*sizes, question="q{}"):
     return {i: (question.format(i), ["x" * (size - 2)]) for i, size in enumerate(sizes)}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 1 + LARGE)), max_size=60),
     st.integers(1, 20),
@@ -68,6 +69,8 @@ def test_every_solution_is_in_one_pack_within_the_bounds(drawn, per_request):
         (batch(*[2 * LARGE] * 3), [1, 1, 1]),
         (batch(*[LARGE // 2] * 4, question="qq"), [2, 2]),
         (batch(LARGE, 100, 100, LARGE), [1, 2, 1]),
+        (batch(100, LARGE, 100, 2 * LARGE, 100), [3, 1, 1]),  # a long one does not end a pack
+        (batch(100, LARGE, 100, 2 * LARGE, 100, question="qq"), [3, 1, 1]),
     ],
 )
 def test_sizes_of_packs(solutions, sizes):
@@ -135,6 +138,16 @@ def test_two_thousand_solutions(url, server):
     assert server.most <= 64
 
 
+def test_a_busy_server_is_asked_again_for_the_whole_request(url, server):
+    server.trouble = ["429 after 0", "503 after 0", "drop"]
+    items = [(f"q{i}", [str(i)]) for i in range(40)]
+    with PRMClient(url, solutions_per_request=10) as client:
+        assert client.score_batch(items, progress=False) == [scored(float(i)) for i in range(40)]
+    assert server.asked["score"] == 4 + 3
+    sent = Counter(json.dumps(body) for body in server.seen)
+    assert len(sent) == 4
+
+
 @pytest.mark.parametrize("indices", [(0, 1), (0, 1, 1), (0, 2, 3), (1, 2, 3), (0, 1, 2, 3), (-1, 0, 1)])
 def test_never_the_scores_of_another_solution(url, server, indices):
     response = score_response(*[scored(1.0)] * len(indices))
@@ -144,9 +157,7 @@ def test_never_the_scores_of_another_solution(url, server, indices):
     with PRMClient(url) as client:
         results = client.score_batch([("q", ["1"])] * 3 + [("q", [])], on_error="return", progress=False)
         assert [type(result) for result in results] == [EngineError] * 3 + [RequestError]
-        message = (
-            f"sent {len(indices)} entries for 3 solutions, with the indices {', '.join(map(str, sorted(indices)))};"
-        )
+        message = f"answered with {len(indices)} entries, whose indices are {sorted(indices)}; expected 3, each"
         assert message in str(results[0])
         assert client.score("q", ["1"]) == scored(1.0)
 

@@ -157,9 +157,8 @@ class AsyncPRMClient:
         entries = sorted(response.data, key=lambda entry: entry.index)
         if (indices := [entry.index for entry in entries]) != list(range(len(solutions))):
             raise EngineError(
-                f"{self._transport.url} sent {len(indices)} entries for {len(solutions)} solutions, with the indices "
-                f"{', '.join(map(str, indices[:_SHOWN]))}; expected each from 0 to {len(solutions) - 1} once. "
-                "Please report this"
+                f"{self._transport.url} answered with {len(indices)} entries, whose indices are {indices[:_SHOWN]}; "
+                f"expected {len(solutions)}, each index from 0 once. Please report this"
             )
         return [self._result(entry, len(steps), recipe) for entry, (_, steps) in zip(entries, solutions, strict=True)]
 

@@ -23,7 +23,6 @@ _R = TypeVar("_R", bound=BaseModel)
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
 _BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
-
 _BROKE_OVER_IT = 500  # the server met a fault of its own, which something in the body may have led it to
 
 _FIRST_PAUSE_S = 0.5  # doubled with every retry: 0.5, 1, 2, 4, then _LONGEST_PAUSE_S, as OpenAI's client pauses
