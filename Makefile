@@ -50,6 +50,7 @@ TESTS ?= tests/contract tests/e2e
 test-vllm:
 	@test -n "$(VERSION)" || { echo "which vLLM? make test-vllm VERSION=0.29.0"; exit 2; }
 	tools/vllm-environment $(VERSION)
+	.venvs/$(VERSION)/bin/python -m sweep.versions
 	.venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
 	.venvs/$(VERSION)/bin/python tools/version_results.py .venvs/$(VERSION).xml && exit $$status
 
@@ -68,6 +69,7 @@ bench: setup
 	$(BIN)/python benchmarks/suite.py
 
 sweep: setup
+	$(BIN)/python -m sweep.versions
 	$(BIN)/python -m sweep.run --again
 	$(BIN)/python -m sweep.report
 
