@@ -1,6 +1,7 @@
 """Which vLLM registers which generation architectures: `python -m sweep.versions`, run with each vLLM in turn.
 
-One line of sweep/versions.jsonl for each vLLM; the line of the installed one is replaced. Starts no engine.
+One line of sweep/versions.jsonl for each tested vLLM; the line of the installed one is replaced. The line of a vLLM
+that is no longer tested is taken out by hand. Starts no engine.
 """
 
 from __future__ import annotations
