@@ -16,6 +16,8 @@ from sweep.versions import registered_by_version, spans
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 OUTCOMES = {"verified": "verified", "refused": "refused", "stopped": "not buildable here", "failed": "not right"}
 
+# Of a header with rows of 0.33.0, which has no build for CPUs.
+OVERLAID = " 0.33.0 here is its Python over 0.32.0's compiled kernels\n([versions.md](versions.md))."
 BATCH_LIMIT = 1e-5  # of a probability, as score.py allows it for a prompt alone
 BATCH_NOTE = "prompt by prompt; with several prompts in a batch its scores move by {:.1g}"
 
@@ -23,8 +25,8 @@ HEADER = """# Architectures
 
 Which of the generation architectures that vLLM {first} to {last} register give the step scores of their own output
 head. Written by `make sweep`, which takes about 40 minutes on a CPU; a test fails if a row is missing. The column
-*vLLM* says which versions register an architecture. Rows were measured with vLLM {version}, except where the note names
-another: an architecture that {version} does not have was measured with the newest vLLM that has it.{overlaid}
+*vLLM* says which versions register an architecture. Its row was measured with one of them: with {version}, or, where
+the note names another, with the newest that has it.{overlaid}
 
 *Verified* means: built from a small configuration with random weights, whose logits differ by more than 0.1 across
 tags and across tokens; prompts with up to nine steps scored by the real engine, one at a time; and every score
@@ -57,9 +59,6 @@ Where that is more than the limit, the difference cannot be expected to be less:
 """
 
 
-OVERLAID = " (0.33's Python files over 0.32's compiled kernels, see versions.md.)"
-
-
 def main() -> None:
     rows = last_rows(SCORE_ROWS)
     by_version = registered_by_version()
@@ -74,7 +73,7 @@ def main() -> None:
         lines = ["| architecture | vLLM | outcome | head | difference | note |", "|---|---|---|---|---|---|"]
         lines += [f"| `{name}` | " + " | ".join(others) + " |" for name, *others in sorted(cells)]
         sections.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
-    sections.append(_generation_section(last_rows(GENERATION_ROWS)))
+    sections.append(_generation_section(last_rows(GENERATION_ROWS), main_version))
     header = HEADER.format(
         first=next(iter(by_version)),
         last=next(reversed(by_version)),
@@ -90,7 +89,7 @@ def main() -> None:
 def _cells(name: str, span: str, row: Row, main_version: str) -> tuple[str, str, str, str, str, str]:
     """Name, vLLM's versions, outcome, head, difference, note; `row` is empty for an architecture that was not tried."""
     outcome = OUTCOMES[row["outcome"]] if row else "not tried"
-    notes = [] if row.get("vllm", main_version) == main_version else [f"vLLM {row['vllm']}"]
+    notes = [] if row.get("vllm", main_version) == main_version else [f"measured with vLLM {row['vllm']}"]
     if outcome != "verified":
         why = row.get("why", "the sweep has not run")
         reason = (
@@ -107,15 +106,16 @@ def _cells(name: str, span: str, row: Row, main_version: str) -> tuple[str, str,
     return name, span, outcome, head, f"{difference:.1e}", "; ".join(notes)
 
 
-def _generation_section(rows: dict[str, Row]) -> str:
-    """The table of KINDS, whose rows of results are `rows`."""
+def _generation_section(rows: dict[str, Row], main_version: str) -> str:
+    """The table of KINDS, whose rows of results are `rows`; vLLM's version stands where it is not `main_version`."""
     lines, compared = [], 0
     for name, kind in KINDS.items():
         row = rows.get(name, {"why": "not run"})
         compared += "why" not in row
         difference = _error_cell(row["why"]) if "why" in row else f"{row['difference']:.1e}"
         batch = f"{row['generation_batch_difference']:.0e}" if "generation_batch_difference" in row else ""
-        lines.append(f"| {kind} | `{name}` | {row.get('steps', '')} | {difference} | {batch} |")
+        version = "" if row.get("vllm", main_version) == main_version else f" (vLLM {row['vllm']})"
+        lines.append(f"| {kind} | `{name}`{version} | {row.get('steps', '')} | {difference} | {batch} |")
     return GENERATION_SECTION.format(count=compared) + "\n".join(lines) + "\n"
 
 

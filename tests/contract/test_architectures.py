@@ -15,6 +15,7 @@ from sweep.audio import AUDIO
 from sweep.generation import allowed
 from sweep.kinds import KINDS
 from sweep.multimodal import MULTIMODAL
+from sweep.omni import OMNI
 from sweep.reasons import REASONS
 from sweep.rows import GENERATION_ROWS, last_rows
 from sweep.text import TEXT
@@ -23,6 +24,7 @@ from vllm_prm.engine.compat import vllm_version
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
 OUTCOMES = ("verified", "refused", "not buildable here")  # "not right" and "not tried" are failures
+RENEW = "`python -m sweep.run --new` with this vLLM and `python -m sweep.report` (CONTRIBUTING.md, the sweep)"
 
 
 def rows() -> list[tuple[str, list[str]]]:
@@ -40,20 +42,20 @@ def test_the_installed_vllm_registers_what_the_sweep_says():
     assert registered_by_version()[version] == {
         "Text": [*registry._TEXT_GENERATION_MODELS],
         "Multimodal": [*registry._MULTIMODAL_MODELS],
-    }, "run `python -m sweep.versions`, then `make sweep`"
+    }, f"run `python -m sweep.versions` with this vLLM, then {RENEW}"
 
 
 def test_every_architecture_has_one_row():
     names = [name for name, _ in rows()]
     assert len(names) == len(set(names)), "an architecture has two rows"
     missing, gone = registered() - set(names), set(names) - registered()
-    assert not missing, f"no row for {sorted(missing)}: run `make sweep`"
-    assert not gone, f"rows for {sorted(gone)}, which no tested vLLM registers: run `make sweep`"
+    assert not missing, f"no row for {sorted(missing)}: {RENEW}"
+    assert not gone, f"rows for {sorted(gone)}, which no tested vLLM registers: {RENEW}"
 
 
 def test_a_row_says_which_vllm_registers_its_architecture():
     expected = {name: span for by_name in spans(registered_by_version()).values() for name, span in by_name.items()}
-    assert {name: cells[0] for name, cells in rows()} == expected
+    assert {name: cells[0] for name, cells in rows()} == expected, RENEW
 
 
 def test_versions_without_a_gap_are_a_span():
@@ -75,7 +77,9 @@ def test_every_row_says_what_is_known():
 
 
 @pytest.mark.parametrize(
-    "table", [TEXT, MULTIMODAL, AUDIO, REASONS, KINDS], ids=["text", "multimodal", "audio", "reasons", "kinds"]
+    "table",
+    [TEXT, MULTIMODAL, OMNI, AUDIO, REASONS, KINDS],
+    ids=["text", "multimodal", "omni", "audio", "reasons", "kinds"],
 )
 def test_the_tables_of_the_sweep_name_registered_architectures(table):
     gone = set(table) - registered()
@@ -83,7 +87,7 @@ def test_the_tables_of_the_sweep_name_registered_architectures(table):
 
 
 def test_no_architecture_has_two_entries():
-    names = [*TEXT, *MULTIMODAL, *AUDIO]
+    names = [*TEXT, *MULTIMODAL, *OMNI, *AUDIO]
     assert len(names) == len(set(names))
 
 
