@@ -12,10 +12,10 @@ export VLLM_CPU_KVCACHE_SPACE ?= 1
 help:
 	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
 	@echo "make test    set up, lint, type-check, run every test"
-	@echo "make test-vllm VERSION=0.29.0   contract and e2e tests with another vLLM, in .venvs/0.29.0; writes docs/versions.md"
+	@echo "make test-vllm VERSION=0.29.0   contract and e2e tests with another vLLM, in .venvs/0.29.0; writes docs/versions.md, sweep/versions.jsonl"
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
-	@echo "make sweep   score every architecture of the installed vLLM, rewrite docs/architectures.md (about 40 minutes)"
+	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
 setup: .venv/.ready
@@ -50,6 +50,7 @@ TESTS ?= tests/contract tests/e2e
 test-vllm:
 	@test -n "$(VERSION)" || { echo "which vLLM? make test-vllm VERSION=0.29.0"; exit 2; }
 	tools/vllm-environment $(VERSION)
+	.venvs/$(VERSION)/bin/python -m sweep.versions
 	.venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
 	.venvs/$(VERSION)/bin/python tools/version_results.py .venvs/$(VERSION).xml && exit $$status
 
@@ -68,6 +69,7 @@ bench: setup
 	$(BIN)/python benchmarks/suite.py
 
 sweep: setup
+	$(BIN)/python -m sweep.versions
 	$(BIN)/python -m sweep.run --again
 	$(BIN)/python -m sweep.report
 

@@ -3,7 +3,8 @@
 The files, the lowest first; a file imports only what comes before it in this list:
 
 sizes, entries                   the sizes of small configs; what the tables consist of
-text, vision, audio, multimodal  the tables: an entry for each architecture that the sizes alone do not fit
+text, vision, audio, omni, multimodal
+                                 the tables: an entry for each architecture that the sizes alone do not fit
 architectures                    the tables joined, and the architectures that vLLM registers
 config_classes, tokenizer        the parts of a small checkpoint
 configs                          config.json of an architecture

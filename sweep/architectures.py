@@ -10,9 +10,10 @@ from typing import Any
 from sweep.audio import AUDIO
 from sweep.entries import Entry
 from sweep.multimodal import MULTIMODAL
+from sweep.omni import OMNI
 from sweep.text import TEXT
 
-ENTRIES: dict[str, Entry] = {**TEXT, **MULTIMODAL, **AUDIO}
+ENTRIES: dict[str, Entry] = {**TEXT, **MULTIMODAL, **OMNI, **AUDIO}
 
 
 def entry(architecture: str) -> Entry:

@@ -7,7 +7,6 @@ process goes on behind it.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sweep.environment import ENVIRONMENT
 from sweep.rows import Row, append
 from sweep.worker import RESTART, one_line
 
@@ -38,9 +36,7 @@ def _measured(measure: str, architectures: list[str], size: int) -> Iterator[Row
         batch = architectures[:size]
         command = [sys.executable, "-m", "sweep.worker", measure, *batch]
         with tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **ENVIRONMENT}
-            )
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
             count = 0
             for row in _rows_of(process):
                 count += 1

@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "HyperCLOVAXForCausalLM": "scale (multiplied)",
     "FalconH1ForCausalLM": "scale, recurrent layers",
     "TeleFLMForCausalLM": "scale from muP",
+    "DoryForCausalLM": "scale of each token",
     "Gemma3ForCausalLM": "soft cap",
     "Gemma2ForCausalLM": "input embedding as head, and a soft cap",
     "HYV4ForCausalLM": "soft cap outside the logits processor",

@@ -1,4 +1,4 @@
-"""The entries of architectures that see (many of them hear as well)."""
+"""The entries of architectures that see (those that need an entry for what they hear are in omni.py)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sweep.text import (
     DEEPSEEK_V4,
     GLM5_NEXT,
     LLAMA,
-    MIMO_V2,
     MINIMAX_M3,
     QWEN2,
     QWEN3,
     QWEN4_EXP,
+    STEP5,
 )
 from sweep.vision import (
     DEEPSEEK_VL,
@@ -22,7 +22,6 @@ from sweep.vision import (
     FLAT_VISION,
     GEMMA4,
     IMAGE_TOKENS,
-    MIMO_VISION,
     MOLMO,
     MOONDREAM,
     NEMOTRON_VL,
@@ -35,6 +34,13 @@ from sweep.vision import (
 )
 
 MULTIMODAL: dict[str, Entry] = {
+    "Alpamayo2Super": Entry(  # its trajectory tokens come after the tokenizer's, and it never samples them
+        "alpamayo2_super",
+        {
+            **{"text_config": {"vocab_size": 1060}, "traj_ids": {"history_id0": 1000, "future_id0": 1020}},
+            **{"history_vocab_size": 20, "future_vocab_size": 40},
+        },
+    ),
     "CohereCompassForConditionalGeneration": Entry(
         fields={"text_config": {"tie_word_embeddings": True}, "tie_word_embeddings": True}
     ),
@@ -107,22 +113,6 @@ MULTIMODAL: dict[str, Entry] = {
             **VISION_FIRST,
         },
     ),
-    "MiMoV2OmniForCausalLM": Entry(
-        "mimo_v2_omni",
-        {
-            **{**MIMO_V2, "vision_config": {**FLAT_VISION, **MIMO_VISION}, "audio_config": None},
-            **VISION_FIRST,
-        },
-    ),
-    "MiniCPMO": Entry(
-        "minicpmo",
-        {
-            **{**DECODER, "version": "2.6", "query_num": 16, "drop_vision_last_layer": False, "slice_mode": True},
-            "vision_config": {**FLAT_VISION, "model_type": "siglip_vision_model"},
-            "audio_config": {"model_type": "whisper"},
-            **{"audio_pool_step": 2, "audio_chunk_length": 1, "init_audio": False, "init_tts": False},
-        },
-    ),
     "MiniCPMV": Entry(
         "minicpmv",
         {
@@ -130,6 +120,7 @@ MULTIMODAL: dict[str, Entry] = {
             "vision_config": {**FLAT_VISION, "model_type": "siglip_vision_model"},
         },
     ),
+    "MiniCPMOcrForConditionalGeneration": Entry("minicpmv4_6", {"text_config": ATTENTION_ONLY}),
     "MiniMaxM3SparseForConditionalGeneration": Entry(
         "minimax_m3_vl",
         {
@@ -163,11 +154,7 @@ MULTIMODAL: dict[str, Entry] = {
             **{"frame_end_token_id": 997, "tie_word_embeddings": False},
         },
     ),
-    **dict.fromkeys(
-        ("NemotronH_Nano_VL_V2", "NemotronH_Nano_Omni_Reasoning_V3", "NemotronH_Super_Omni_Reasoning_V3"),
-        Entry("NemotronH_Nano_VL_V2", NEMOTRON_VL),
-    ),
-    "NemotronH_Omni_Reasoning_V3": Entry("NemotronH_Nano_VL_V2", NEMOTRON_VL),
+    "NemotronH_Nano_VL_V2": Entry("NemotronH_Nano_VL_V2", NEMOTRON_VL),
     "NemotronParseForConditionalGeneration": Entry(
         "nemotron_parse",
         {**DECODER, "is_encoder_decoder": True, "image_size": [64, 64], "encoder": {"model_type": "radio"}},
@@ -261,10 +248,21 @@ MULTIMODAL: dict[str, Entry] = {
         },
     ),
     "QianfanOCRForConditionalGeneration": Entry("qianfan_ocr"),
-    "Qwen2_5OmniModel": Entry("qwen2_5_omni"),
+    "RadioMBartPrefixForCausalLM": Entry(
+        "radio_mbart_prefix",
+        {
+            **{**DECODER, "image_size": [64, 64], "navit_packing": True},
+            "encoder": {"model_type": "radio", "args": {"model": "vit_base_patch16_224"}},
+            "decoder": {
+                **{"model_type": "mbart", "causal_vision_prefix": True, "add_cross_attention": False},
+                **{"self_attention_kv_heads": 2, "is_decoder": True, "decoder_ffn_dim": 256},
+            },
+        },
+    ),
     "RForConditionalGeneration": Entry("llava_onevision"),
     "SkyworkR1VChatModel": intern_vl(QWEN2),
     "Step3p7ForConditionalGeneration": Entry("step_own_code", STEP3P7),
+    "Step5ForConditionalGeneration": Entry("step5_vl", {"text_config": STEP5, "vision_config": PERCEPTION}),
     "StepVLForConditionalGeneration": Entry(
         "step3_vl",
         {
@@ -280,15 +278,6 @@ MULTIMODAL: dict[str, Entry] = {
                 **{"share_expert_dim": 128, "share_q_dim": 64},
             }
         },
-    ),
-    "Qwen3OmniMoeForConditionalGeneration": Entry(
-        fields={
-            "thinker_config": {
-                "model_type": "qwen3_omni_moe_thinker",
-                "vision_config": {"image_size": 64, "apply_vit_abs_pos_embed": True, "out_hidden_size": 128},
-                "text_config": {"norm_topk_prob": True, "tie_word_embeddings": False},
-            }
-        }
     ),
     "Qwen4ExpForConditionalGeneration": Entry(fields={"text_config": QWEN4_EXP}),
     "Qwen3VLMoeForConditionalGeneration": Entry(fields={"text_config": {"norm_topk_prob": True}}),

@@ -7,6 +7,9 @@ NO_SCAN = "vLLM has no CPU kernel for its selective scan"
 HYBRID_MLA = "its cache is aligned to blocks of 128 tokens, and vLLM's MLA in float32 on CPU takes blocks of 16"
 ATTENTION_ONLY = "with attention layers only: its linear attention needs a newer CPU or a GPU"
 FLASHINFER = "its norms are those of flashinfer, which is for GPUs"
+TRITON_NORMS = "its norms are written in Triton, which has no CPU backend"
+V2_RUNNER = "it requires vLLM's V2 model runner, which is not the default on CPU"
+V2_RUNNER_IN_TRITON = "it requires vLLM's V2 model runner, which requires Triton, which has no CPU backend"
 INKLING = "its renderer looks up special tokens that come with the checkpoint's tokenizer"
 
 REASONS: dict[str, str] = {
@@ -20,14 +23,20 @@ REASONS: dict[str, str] = {
     "DeepseekV4ForConditionalGeneration": "vLLM has no implementation of it for CPU",
     "DeepseekV41ForCausalLM": "its attention needs a CUDA device",
     "Dots3NoteForCausalLM": "its import needs flash-attention, which is for GPUs",
-    "Qwen4ExpForCausalLM": "its norms are written in Triton, which has no CPU backend",
-    "Qwen4ExpForConditionalGeneration": "its norms are written in Triton, which has no CPU backend",
+    "AliceAIForCausalLM": "its residual connections are written in Triton, which has no CPU backend",
+    "BeamForCausalLM": TRITON_NORMS,
+    "MuseSparkForConditionalGeneration": TRITON_NORMS + "; its experts are those of flashinfer, which is for GPUs",
+    "Qwen4ExpForCausalLM": TRITON_NORMS,
+    "Qwen4ExpForConditionalGeneration": TRITON_NORMS,
+    "FlintForCausalLM": "its attention is that of flashinfer, which is for GPUs",
+    "Step5ForCausalLM": V2_RUNNER_IN_TRITON,
+    "Step5ForConditionalGeneration": V2_RUNNER_IN_TRITON,
     "Ernie4_5_VLMoeForConditionalGeneration": "a fault of vLLM 0.32: its rotary embedding does not take the arguments "
     "that it is called with on CPU",
     "KananaVForConditionalGeneration": "its projector is made of timm's layers, and timm does not import "
     "beside a CPU torch",
     "UnlimitedOCRForCausalLM": "vLLM sets FlashAttention for its vision tower, and has none on CPU",
-    "LongcatFlashNgramForCausalLM": "vLLM: it requires the V2 model runner, which is not the default on CPU",
+    "LongcatFlashNgramForCausalLM": V2_RUNNER,
     "LongcatFlashForCausalLM": "its expert router needs a CUDA kernel (topk_softmax)",
     "InklingForCausalLM": INKLING,
     "InklingForConditionalGeneration": INKLING,
@@ -47,6 +56,7 @@ REASONS: dict[str, str] = {
             "InternS2MobiusForConditionalGeneration",
             "MiniCPMV4_6ForConditionalGeneration",
             "MiniCPMV4_7ForConditionalGeneration",
+            "MiniCPMOcrForConditionalGeneration",
             "Qwen3_5ForConditionalGeneration",
         ),
         ATTENTION_ONLY,

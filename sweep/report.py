@@ -1,4 +1,4 @@
-"""docs/architectures.md from the rows of results: a table row for every architecture that the installed vLLM registers.
+"""docs/architectures.md from the rows of results: a table row for every architecture that a tested vLLM registers.
 
 Measures nothing: an architecture without a row of results is shown as not tried. `python -m sweep.report`.
 """
@@ -8,21 +8,25 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from sweep.architectures import registered
 from sweep.kinds import KINDS
 from sweep.reasons import REASONS
 from sweep.rows import GENERATION_ROWS, SCORE_ROWS, Row, last_rows
+from sweep.versions import registered_by_version, spans
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "architectures.md"
 OUTCOMES = {"verified": "verified", "refused": "refused", "stopped": "not buildable here", "failed": "not right"}
 
+# Of a header with rows of 0.33.0, which has no build for CPUs.
+OVERLAID = " 0.33.0 here is its Python over 0.32.0's compiled kernels\n([versions.md](versions.md))."
 BATCH_LIMIT = 1e-5  # of a probability, as score.py allows it for a prompt alone
 BATCH_NOTE = "prompt by prompt; with several prompts in a batch its scores move by {:.1g}"
 
 HEADER = """# Architectures
 
-Which of the generation architectures registered in vLLM {version} give the step scores of their own output head.
-Written by `make sweep`, which takes about 40 minutes on a CPU; a test fails if a row is missing.
+Which of the generation architectures that vLLM {first} to {last} register give the step scores of their own output
+head. Written by `make sweep`, which takes about 40 minutes on a CPU; a test fails if a row is missing. The column
+*vLLM* says which versions register an architecture. Its row was measured with one of them: with {version}, or, where
+the note names another, with the newest that has it.{overlaid}
 
 *Verified* means: built from a small configuration with random weights, whose logits differ by more than 0.1 across
 tags and across tokens; prompts with up to nine steps scored by the real engine, one at a time; and every score
@@ -56,50 +60,62 @@ Where that is more than the limit, the difference cannot be expected to be less:
 
 
 def main() -> None:
-    from vllm import __version__
-
     rows = last_rows(SCORE_ROWS)
+    by_version = registered_by_version()
+    versions = Counter(row["vllm"] for row in rows.values())
+    main_version = versions.most_common(1)[0][0]
     sections, summary = [], []
-    for title, names in registered().items():
-        cells = [_cells(name, rows.get(name, {})) for name in names]
-        counts = Counter(outcome for _, outcome, *_ in cells)
+    for title, version_spans in spans(by_version).items():
+        cells = [_cells(name, span, rows.get(name, {}), main_version) for name, span in version_spans.items()]
+        counts = Counter(outcome for _, _, outcome, *_ in cells)
         by_outcome = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
         summary.append(f"{title}: {len(cells)} architectures, {by_outcome}.")
-        lines = ["| architecture | outcome | head | difference | note |", "|---|---|---|---|---|"]
+        lines = ["| architecture | vLLM | outcome | head | difference | note |", "|---|---|---|---|---|---|"]
         lines += [f"| `{name}` | " + " | ".join(others) + " |" for name, *others in sorted(cells)]
         sections.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
-    sections.append(_generation_section(last_rows(GENERATION_ROWS)))
-    version = __version__.split("+")[0]
+    sections.append(_generation_section(last_rows(GENERATION_ROWS), main_version))
+    header = HEADER.format(
+        first=next(iter(by_version)),
+        last=next(reversed(by_version)),
+        version=main_version,
+        overlaid=OVERLAID if "0.33.0" in versions else "",
+        summary=" ".join(summary),
+    )
     DOCUMENT.parent.mkdir(exist_ok=True)
-    DOCUMENT.write_text(HEADER.format(version=version, summary=" ".join(summary)) + "\n" + "\n".join(sections))
+    DOCUMENT.write_text(header + "\n" + "\n".join(sections))
     print(f"{DOCUMENT}: {' '.join(summary)}")
 
 
-def _cells(name: str, row: Row) -> tuple[str, str, str, str, str]:
-    """Name, outcome, head, difference, note; `row` is empty for an architecture that was not tried."""
+def _cells(name: str, span: str, row: Row, main_version: str) -> tuple[str, str, str, str, str, str]:
+    """Name, vLLM's versions, outcome, head, difference, note; `row` is empty for an architecture that was not tried."""
     outcome = OUTCOMES[row["outcome"]] if row else "not tried"
-    why = row.get("why", "the sweep has not run")
-    note = why.removeprefix("UnsupportedError: ") if outcome == "refused" else REASONS.get(name) or _error_cell(why)
+    notes = [] if row.get("vllm", main_version) == main_version else [f"measured with vLLM {row['vllm']}"]
     if outcome != "verified":
-        return name, outcome, "", "", note
+        why = row.get("why", "the sweep has not run")
+        reason = (
+            why.removeprefix("UnsupportedError: ") if outcome == "refused" else REASONS.get(name) or _error_cell(why)
+        )
+        return name, span, outcome, "", "", "; ".join([*notes, reason])
     head = "columns" if row["head"] == "columns" else "whole head"
-    notes = [row["head"]] if head != "columns" else []
+    notes += [row["head"]] if head != "columns" else []
     notes += [row["dtype"]] if row["dtype"] != "float32" else []
     notes += [REASONS[name]] if name in REASONS else []
     if (in_a_batch := row["batch_difference"]) > BATCH_LIMIT:
         notes.append(BATCH_NOTE.format(in_a_batch))
-    return name, outcome, head, f"{max(row['difference'], row['logit_difference']):.1e}", "; ".join(notes)
+    difference = max(row["difference"], row["logit_difference"])
+    return name, span, outcome, head, f"{difference:.1e}", "; ".join(notes)
 
 
-def _generation_section(rows: dict[str, Row]) -> str:
-    """The table of KINDS, whose rows of results are `rows`."""
+def _generation_section(rows: dict[str, Row], main_version: str) -> str:
+    """The table of KINDS, whose rows of results are `rows`; vLLM's version stands where it is not `main_version`."""
     lines, compared = [], 0
     for name, kind in KINDS.items():
         row = rows.get(name, {"why": "not run"})
         compared += "why" not in row
         difference = _error_cell(row["why"]) if "why" in row else f"{row['difference']:.1e}"
         batch = f"{row['generation_batch_difference']:.0e}" if "generation_batch_difference" in row else ""
-        lines.append(f"| {kind} | `{name}` | {row.get('steps', '')} | {difference} | {batch} |")
+        version = "" if row.get("vllm", main_version) == main_version else f" (vLLM {row['vllm']})"
+        lines.append(f"| {kind} | `{name}`{version} | {row.get('steps', '')} | {difference} | {batch} |")
     return GENERATION_SECTION.format(count=compared) + "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,11 @@ STEP3P5: dict[str, Any] = {
     **{"moe_layers_enum": "1", "tie_word_embeddings": False, "sliding_window": 128, "head_dim": 32},
 }
 
+STEP5: dict[str, Any] = {
+    **{"num_attention_groups": 2, "moe_top_k": 2, "share_expert_dim": 128, "layer_types": ["full_attention"] * 2},
+    **{"moe_layers_enum": "1", "use_moe": True, "sliding_window": 128},
+}
+
 K2_HORIZON: dict[str, Any] = {
     **{**DECODER, **EXPERTS, "head_dim": 32, "rope_head_dim": 32, "decoder_sparse_step": 1, "mlp_only_layers": []},
     **{"mova_num_experts": 0, "mova_num_experts_per_tok": 0, "attention_gate_func": "softplus", "moe_gate_bias": False},
@@ -70,6 +75,16 @@ TEXT: dict[str, Entry] = {
     "AfmoeForCausalLM": Entry(
         fields={"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1, "num_dense_layers": 1}
     ),
+    "AliceAIForCausalLM": Entry(
+        "alice_ai",
+        {
+            **{**DECODER, **EXPERTS, **ATTENTION_ONLY, "head_dim": 32, "shared_expert_intermediate_size": 128},
+            **{"block_attn_res_block_size": 2, "linear_conv_kernel_dim": 4, "kda_allow_negative_eigenvalues": False},
+            **{"router_score_function": "sigmoid", "router_bias_correction": True},
+            **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 4),
+            **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 32),
+        },
+    ),
     "AXK1ForCausalLM": Entry(options=MLA_IN_FLOAT32),
     "BailingMoeForCausalLM": Entry("bailing_moe", BAILING),
     "BailingMoeV2ForCausalLM": Entry("bailing_moe", BAILING),
@@ -83,6 +98,10 @@ TEXT: dict[str, Entry] = {
             "moe_shared_expert_intermediate_size": 128,
         },
         dtype="bfloat16",
+    ),
+    "BeamForCausalLM": Entry(
+        "beam",
+        {"layer_types": ["sliding_attention", "full_attention"], "mlp_layer_types": ["dense", "sparse"]},
     ),
     "ChatGLMModel": Entry("chatglm", {"original_rope": True, "tie_word_embeddings": False}),
     "ChatGLMForConditionalGeneration": Entry("chatglm", {"original_rope": True, "tie_word_embeddings": False}),
@@ -98,6 +117,20 @@ TEXT: dict[str, Entry] = {
     ),
     "DeepseekV2ForCausalLM": Entry(options=MLA_IN_FLOAT32),
     "DeepseekV3ForCausalLM": Entry(options=MLA_IN_FLOAT32),
+    "DomynEdgeForCausalLM": Entry(
+        "domyn_edge",
+        {
+            **{**DECODER, "head_dim": 32, "position_layers": ["rope", "nope"]},
+            "window_sizes": [[127, 0], [-1, -1]],
+        },
+    ),
+    "DoryForCausalLM": Entry(
+        "dory",
+        {
+            **{"num_hidden_layers": 4, "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"]},
+            **{"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1, "n_recurrent_loops": 2},
+        },
+    ),
     "ExaoneForCausalLM": Entry(
         "exaone", {**DECODER, "activation_function": "silu", "layer_norm_epsilon": 1e-5, "num_layers": 2}
     ),
@@ -107,6 +140,7 @@ TEXT: dict[str, Entry] = {
     "Gemma4ForCausalLM": Entry(fields={"num_experts": None, "num_kv_shared_layers": 0}),
     "Glm4MoeForCausalLM": Entry(fields={"head_dim": 32, "first_k_dense_replace": 1}),
     "Glm4MoeLiteForCausalLM": Entry(fields={"first_k_dense_replace": 1}, options=MLA_IN_FLOAT32),
+    "FlintForCausalLM": Entry("flint", {"mlp_only_layers": [0]}),
     "GPTJForCausalLM": Entry(fields={"rotary_dim": 16}),
     "HYV3ForCausalLM": Entry(fields={"first_k_dense_replace": 1, "expert_hidden_dim": 128, "route_norm": True}),
     "HCXVisionV2ForCausalLM": Entry(
@@ -204,6 +238,7 @@ TEXT: dict[str, Entry] = {
         "step3_text", {"moe_layers_enum": "1", "moe_top_k": 2, "share_expert_dim": 128, "share_q_dim": 64}
     ),
     "Step3p5ForCausalLM": Entry("step3p5", STEP3P5),
+    "Step5ForCausalLM": Entry("step5", STEP5),
     "TeleChat2ForCausalLM": Entry(
         "telechat",
         {

@@ -21,6 +21,7 @@ from typing import Any
 
 from sweep import absent, configs
 from sweep.architectures import engine_options, entry
+from sweep.environment import ENVIRONMENT
 from sweep.rows import Row
 
 RESTART = 75  # exit status: EX_TEMPFAIL of sysexits.h, and no status of a crash
@@ -75,4 +76,5 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
     work(sys.argv[1], sys.argv[2:])

@@ -1,4 +1,4 @@
-"""docs/architectures.md has a row for every generation architecture of the installed vLLM, and no other.
+"""docs/architectures.md has a row for every generation architecture that a tested vLLM registers, and no other.
 
 The tables of sweep/, which the document is written from, name no other architecture either.
 """
@@ -15,18 +15,16 @@ from sweep.audio import AUDIO
 from sweep.generation import allowed
 from sweep.kinds import KINDS
 from sweep.multimodal import MULTIMODAL
+from sweep.omni import OMNI
 from sweep.reasons import REASONS
 from sweep.rows import GENERATION_ROWS, last_rows
 from sweep.text import TEXT
+from sweep.versions import registered_by_version, spans
 from vllm_prm.engine.compat import vllm_version
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
-SWEPT = re.search(r"registered in vLLM (\d+\.\d+)\.", TABLE.read_text()).group(1)
-pytestmark = pytest.mark.skipif(
-    not vllm_version().startswith(f"{SWEPT}."),
-    reason=f"the sweep's tables and docs/architectures.md are of another vLLM: run it with vLLM {SWEPT}",
-)
 OUTCOMES = ("verified", "refused", "not buildable here")  # "not right" and "not tried" are failures
+RENEW = "`python -m sweep.run --new` with this vLLM and `python -m sweep.report` (CONTRIBUTING.md, the sweep)"
 
 
 def rows() -> list[tuple[str, list[str]]]:
@@ -36,20 +34,41 @@ def rows() -> list[tuple[str, list[str]]]:
 
 
 def registered() -> set[str]:
-    return {*registry._TEXT_GENERATION_MODELS, *registry._MULTIMODAL_MODELS}
+    return {name for groups in registered_by_version().values() for names in groups.values() for name in names}
+
+
+def test_the_installed_vllm_registers_what_the_sweep_says():
+    version = vllm_version().partition("+")[0]
+    assert registered_by_version()[version] == {
+        "Text": [*registry._TEXT_GENERATION_MODELS],
+        "Multimodal": [*registry._MULTIMODAL_MODELS],
+    }, f"run `python -m sweep.versions` with this vLLM, then {RENEW}"
 
 
 def test_every_architecture_has_one_row():
     names = [name for name, _ in rows()]
     assert len(names) == len(set(names)), "an architecture has two rows"
     missing, gone = registered() - set(names), set(names) - registered()
-    assert not missing, f"no row for {sorted(missing)}: run `make sweep`"
-    assert not gone, f"rows for {sorted(gone)}, which this vLLM does not register: run `make sweep`"
+    assert not missing, f"no row for {sorted(missing)}: {RENEW}"
+    assert not gone, f"rows for {sorted(gone)}, which no tested vLLM registers: {RENEW}"
+
+
+def test_a_row_says_which_vllm_registers_its_architecture():
+    expected = {name: span for by_name in spans(registered_by_version()).values() for name, span in by_name.items()}
+    assert {name: cells[0] for name, cells in rows()} == expected, RENEW
+
+
+def test_versions_without_a_gap_are_a_span():
+    by_version = {
+        f"0.{minor}.0": {"Text": names, "Multimodal": []}
+        for minor, names in {29: ["A", "B", "D"], 30: ["A", "B"], 31: ["A", "C", "D"], 32: ["A", "D"]}.items()
+    }
+    assert spans(by_version)["Text"] == {"A": "all", "B": "0.29 to 0.30", "C": "0.31", "D": "0.29, 0.31 to 0.32"}
 
 
 def test_every_row_says_what_is_known():
     for name, cells in rows():
-        outcome, _, difference, note = cells
+        _, outcome, _, difference, note = cells
         assert outcome in OUTCOMES, f"{name}: {outcome!r}"
         if outcome == "verified":
             assert re.fullmatch(r"\d\.\de[-+]\d\d", difference), f"{name} is verified, and its row has no difference"
@@ -58,15 +77,17 @@ def test_every_row_says_what_is_known():
 
 
 @pytest.mark.parametrize(
-    "table", [TEXT, MULTIMODAL, AUDIO, REASONS, KINDS], ids=["text", "multimodal", "audio", "reasons", "kinds"]
+    "table",
+    [TEXT, MULTIMODAL, OMNI, AUDIO, REASONS, KINDS],
+    ids=["text", "multimodal", "omni", "audio", "reasons", "kinds"],
 )
 def test_the_tables_of_the_sweep_name_registered_architectures(table):
     gone = set(table) - registered()
-    assert not gone, f"this vLLM does not register {sorted(gone)}: take them out"
+    assert not gone, f"no tested vLLM registers {sorted(gone)}: take them out"
 
 
 def test_no_architecture_has_two_entries():
-    names = [*TEXT, *MULTIMODAL, *AUDIO]
+    names = [*TEXT, *MULTIMODAL, *OMNI, *AUDIO]
     assert len(names) == len(set(names))
 
 
