@@ -27,6 +27,7 @@ class CompletionRequest(BaseModel):
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    priority: int | None = None
 
 
 class Logprobs(BaseModel):

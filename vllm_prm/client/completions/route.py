@@ -37,7 +37,9 @@ class _Server:
 class CompletionsRoute:
     """The `/v1/completions` of one server, asked by a recipe. Lives in one event loop."""
 
-    def __init__(self, transport: Transport, recipe: Recipe, model: str | None, tokenizer: Any) -> None:
+    def __init__(
+        self, transport: Transport, recipe: Recipe, model: str | None, tokenizer: Any, priority: int = 0
+    ) -> None:
         if recipe.head != "lm_head" or recipe.activation != "softmax":
             raise RecipeError(
                 f"recipe {recipe.name!r} reads the head {recipe.head!r} by {recipe.activation}, and a server that "
@@ -45,6 +47,7 @@ class CompletionsRoute:
                 "serve MODEL --task embed)"
             )
         self._transport, self._recipe, self._model, self._tokenizer = transport, recipe, model, tokenizer
+        self._priority = priority
         self._memory = ReadMemory()
         self._server: asyncio.Task[_Server] | None = None
 
@@ -98,6 +101,7 @@ class CompletionsRoute:
                 takers.setdefault(read.key, []).append((prompt, read))
         for pack in _packs([group[0][1] for group in takers.values()]):
             body = server.form.request(server.model.id, [read.token_ids for read in pack], server.recipe)
+            body.priority = self._priority or None
             response = await self._transport.ask_or_refusal("POST", PATH, CompletionResponse, body)
             if isinstance(response, Refusal):
                 return response

@@ -27,7 +27,7 @@ def tokenizer_for(tokenizer: Any, card: ModelCard) -> Any:
     except ImportError as error:
         raise RecipeError(
             "a server without our plugin is asked with token ids, which are made on this side: pip install "
-            "transformers, or give tokenizer= an object that has encode(), decode() and get_vocab()"
+            "'vllm-prm[tokenizer]', or give tokenizer= an object that has encode(), decode() and get_vocab()"
         ) from error
     try:
         return AutoTokenizer.from_pretrained(source)
