@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 from gpu.machine import ROOT, commit, machine
 from gpu.pieces import OtherMachine, load, missing, run_all, store
-from gpu.plan import plan
+from gpu.plan import FIGURES, plan, weights_of
 from gpu.report import faults, into_file, markdown
+from vllm_prm.engine.compat import untested
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "gpu.json", ROOT / "docs" / "gpu.md"
 TINY_RESULTS = Path(tempfile.gettempdir()) / "vllm-prm-gpu-tiny.json"
@@ -27,33 +28,38 @@ LEFT_OVER = 3  # exit status: pieces are left, for which --limit-seconds had no 
 
 def main() -> None:
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, _ended)  # so that what has been started is ended too
-    here = {**machine(), "tiny": arguments.tiny}
-    if not here["gpus"] and not arguments.tiny:
-        raise SystemExit("there is no GPU (nvidia-smi lists none). To see the pieces run on a CPU, add --tiny")
-    output = arguments.output or (TINY_RESULTS if arguments.tiny else RESULTS)
     pieces = plan(arguments.weights, arguments.tiny)
-    try:
-        document = load(output, here, arguments.again)
-    except OtherMachine as reason:
-        raise SystemExit(str(reason)) from None
-    if unknown := {*arguments.pieces} - {piece.name for piece in pieces}:
-        raise SystemExit(f"there is no piece {', '.join(sorted(unknown))}; --list lists them")
-    named = [piece for piece in pieces if piece.name in arguments.pieces]
     if arguments.list:
         print("\n".join(f"{piece.name:30} at most {piece.limit_s:.0f} s" for piece in pieces))
         return
-    store(output, document)
-    left = run_all(
-        named or missing(pieces, document), output, document, {"commit": commit()}, arguments.limit_seconds, _tell
-    )
-    document["pieces"] = {
-        piece.name: document["pieces"][piece.name] for piece in pieces if piece.name in document["pieces"]
-    }
+    if unknown := {*arguments.pieces} - {piece.name for piece in pieces}:
+        raise SystemExit(f"there is no piece {', '.join(sorted(unknown))}; --list lists them")
+    signal.signal(signal.SIGTERM, _ended)  # so that what has been started is ended too
+    output = arguments.output or (TINY_RESULTS if arguments.tiny else RESULTS)
+    try:
+        document = load(output, _machine(arguments.tiny), arguments.again)
+        store(output, document)
+        todo = [piece for piece in pieces if piece.name in arguments.pieces] or missing(pieces, document)
+        left = run_all(todo, output, document, {"commit": commit()}, arguments.limit_seconds, _tell)
+    except (OtherMachine, ValueError) as reason:
+        raise SystemExit(str(reason)) from None
+    order = [piece.name for piece in pieces]
+    document["pieces"] = dict(sorted(document["pieces"].items(), key=lambda item: order.index(item[0])))
     store(output, document)
     if not missing(pieces, document):
-        shutil.rmtree(arguments.weights, ignore_errors=True)
+        for shape in FIGURES:
+            shutil.rmtree(weights_of(shape, arguments.weights, arguments.tiny), ignore_errors=True)
     _finish(document, output, arguments, [piece.name for piece in left])
+
+
+def _machine(tiny: bool) -> dict[str, Any]:
+    """Ends with a sentence where nothing can be run."""
+    if (sentence := untested()) is not None:
+        raise SystemExit(sentence)
+    here = {**machine(), "tiny": tiny}
+    if not here["gpus"] and not tiny:
+        raise SystemExit("there is no GPU (nvidia-smi lists none). To see the pieces run on a CPU, add --tiny")
+    return here
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from engines import engines, replay
+from packaging.version import Version
 from workloads import Batches, beam_search, best_of_n, ideal, long_solution, mean_lengths, sent
 
 from gpu.checkpoints import TOKENS
 from gpu.findings import NotPossible
 from gpu.shapes import checkpoint
+from vllm_prm.engine.compat import vllm_version
 
 GENERATING = ("token_logprobs", "logprobs_time")  # a tenth as fast: the shortest searches only, and no bursts
 
@@ -73,10 +75,8 @@ def _options(tiny: bool) -> dict[str, Any]:
 
 
 def _has_token_logprobs() -> bool:
-    """vLLM has them since 0.32, on its Model Runner V2, which it takes on GPUs."""
-    from vllm import SamplingParams
-
-    return "prompt_logprob_token_ids" in SamplingParams.__annotations__ and torch.cuda.is_available()
+    """vLLM has them since 0.32 (0.31: for all tokens alike), on its Model Runner V2, which it takes on GPUs."""
+    return torch.cuda.is_available() and Version(vllm_version() or "0") >= Version("0.32")
 
 
 def _turns(pipe: Connection, turns: list[Batches], block: int | None = None) -> dict[str, Any]:

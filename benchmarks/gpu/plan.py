@@ -1,7 +1,7 @@
 """Which pieces there are, in which order, with which time limits. Sources of the limits: none has run on a GPU yet.
 
 A piece starts one or two engines. A limit is about three times what its parts are expected to take on an H100, so that
-a limit that is reached means that something hangs.
+what reaches it hangs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from gpu.machine import ROOT
 from gpu.pieces import Piece
 
 CHECK_S, TESTS_S, FIGURES_S = 100, 150, 150  # seconds
+# The first piece reads vLLM's and torch's libraries from a cold disk, and compiles; FlashInfer may compile its kernels;
+# the first figures of a checkpoint write it, 16 GB.
+LONGER = {"check llama": 200, "check flashinfer": 200, "figures llama ours": 240, "figures mistral ours": 240}
 CHECKS = ("llama", "flashinfer", "tp2", "mla", "mistral", "invariant", "modelopt")
 TESTS = ("scores", "attention")
 # Starting an engine takes most of the time, so Mistral has only the two ways whose ratio says what a search gains.
@@ -24,11 +27,17 @@ ENVIRONMENT = {
 TINY_FACTOR = 4  # a CPU takes longer to start an engine
 
 
+def weights_of(shape: str, weights: Path, tiny: bool) -> Path:
+    """The folder of a checkpoint of the figures, in the folder `weights` that may have others."""
+    return weights / f"vllm-prm-{shape}{'-tiny' if tiny else ''}"
+
+
 def plan(weights: Path, tiny: bool) -> list[Piece]:
     """weights: folder for the checkpoints of figures. tiny: small shapes, and time for a CPU."""
     limits = {f"check {name}": CHECK_S for name in CHECKS}
     limits |= {f"tests {name}": TESTS_S for name in TESTS}
     limits |= {f"figures {shape} {way}": FIGURES_S for shape, ways in FIGURES.items() for way in ways}
+    limits |= LONGER
     python_path = ":".join([str(ROOT / "benchmarks"), str(ROOT)])
     options = ["--weights", str(weights), *(["--tiny"] if tiny else [])]
     return [

@@ -38,8 +38,8 @@ class Scorer:
         scores = [output.outputs.data.view(-1, len(TOKENS.scoring)).float().cpu() for output in outputs]
         return Answers(scores, [output.num_cached_tokens or 0 for output in outputs])
 
-    def score_by_whole_head(self, ids: list[int]) -> torch.Tensor:
-        """[steps, scoring tokens], probabilities from the model's own whole head: nothing of ours but the hook."""
+    def score_beside_whole_head(self, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities [steps, scoring tokens]: ours, and by the model's own whole head on the same hidden states."""
         hidden_rows: list[torch.Tensor] = []
 
         def keep_rows(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -48,11 +48,11 @@ class Scorer:
         (hook,) = self.llm.apply_model(
             lambda model: model.pooler.register_forward_pre_hook(keep_rows, with_kwargs=True)
         )
-        self.score([ids], skip_reading_prefix_cache=True)
+        answers = self.score([ids], skip_reading_prefix_cache=True)
         hook.remove()
         hidden = torch.cat(hidden_rows)[tags(ids)]
         (logits,) = self.llm.apply_model(lambda model: model.compute_logits(hidden))
-        return logits[:, list(TOKENS.scoring)].float().softmax(-1).cpu()
+        return answers.scores[0], logits[:, list(TOKENS.scoring)].float().softmax(-1).cpu()
 
     def block_size(self) -> int:
         return self.llm.llm_engine.vllm_config.cache_config.block_size

@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from gpu.checkpoints import WINDOW, save_tokenizer
 from gpu.findings import NotPossible
 from gpu.oracle import device
+from gpu.plan import weights_of
 
 LAYERS: dict[str, Any] = {  # of Llama 3.1 8B and of Mistral 7B v0.1 alike
     "hidden_size": 4096,
@@ -46,7 +47,7 @@ def _model(shape: str, tiny: bool) -> PreTrainedModel:
 
 def checkpoint(shape: str, weights: Path, tiny: bool) -> Path:
     """The folder of this checkpoint in `weights`; written if it is not there. Raises NotPossible if it has no room."""
-    folder = weights / f"{shape}{'-tiny' if tiny else ''}"
+    folder = weights_of(shape, weights, tiny)
     if folder.exists():
         return folder
     model = _model(shape, tiny)
@@ -66,6 +67,8 @@ def checkpoint(shape: str, weights: Path, tiny: bool) -> Path:
     model.config.architectures, model.config.dtype = [type(model).__name__], torch.bfloat16
     model.config.save_pretrained(unfinished)
     save_tokenizer(unfinished)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # this process stays, beside the engine's
     return unfinished.rename(folder)
 
 
