@@ -21,8 +21,8 @@ from gpu.report import faults, into_file, markdown
 from vllm_prm.engine.compat import untested
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "gpu.json", ROOT / "docs" / "gpu.md"
-TINY_RESULTS = Path(tempfile.gettempdir()) / "vllm-prm-gpu-tiny.json"
-WEIGHTS = Path(tempfile.gettempdir()) / "vllm-prm-gpu-weights"
+TEMPORARY = Path(tempfile.gettempdir())
+TINY_RESULTS = TEMPORARY / "vllm-prm-gpu-tiny.json"
 LEFT_OVER = 3  # exit status: pieces are left, for which --limit-seconds had no room
 
 
@@ -75,7 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small shapes, on a CPU too: does it run?")
     parser.add_argument("--output", type=Path, help=f"JSON document (default: {RESULTS.relative_to(ROOT)})")
     parser.add_argument(
-        "--weights", type=Path, default=WEIGHTS, help="folder for 31 GB of weights (default: %(default)s)"
+        "--weights", type=Path, default=TEMPORARY, help="folder for 31 GB of weights (default: %(default)s)"
     )
     return parser.parse_args()
 

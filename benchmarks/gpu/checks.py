@@ -24,7 +24,7 @@ CUDA = torch.cuda.is_available()
 def llama_defaults(folder: Path) -> Answer:
     """vLLM's defaults, compiled where there is a GPU; cached scores against those of an engine without a cache."""
     findings, ids, required = _prepared(folder, checkpoints.llama)
-    options = {"enforce_eager": not CUDA}
+    options = {"enforce_eager": not CUDA, "max_num_seqs": 256}  # vLLM's default: CUDA graphs of up to 512 tokens
     with scorer(folder, **options) as engine:
         cached = _twice(engine, ids, required, findings)
     with scorer(folder, **options, enable_prefix_caching=False) as engine:
@@ -107,8 +107,9 @@ def modelopt_fp8(folder: Path) -> Answer:
     return findings.answer()
 
 
-# Rounding to FP8 makes a step of 6 % of a difference of 0.4 %, so bfloat16 and float32 are further apart.
-FP8_MEAN, FP8_LARGEST = 0.03, 0.2
+# Rounding to FP8 makes a step of 6 % of a difference of 0.4 %, so bfloat16 and float32 are further apart: 0.011 in the
+# mean and 0.04 at most, measured on a CPU with transformers alone.
+FP8_MEAN, FP8_LARGEST = 0.04, 0.25
 SAME_HEAD = 1e-3  # of a probability: the same hidden states by the same matrix, in float32 if vLLM has it so
 
 CHECKS: dict[str, Callable[[Path], Answer]] = {

@@ -15,9 +15,8 @@ from gpu.pieces import Piece
 CHECK_S, TESTS_S, FIGURES_S = 100, 150, 150  # seconds
 # The first piece reads vLLM's and torch's libraries from a cold disk, and compiles; FlashInfer may compile its kernels;
 # the first figures of a checkpoint write it, 16 GB.
-LONGER = {"check llama": 200, "check flashinfer": 200, "figures llama ours": 240, "figures mistral ours": 240}
+LONGER = {"check llama": 200, "check flashinfer": 200, "figures llama ours": 200, "figures mistral ours": 200}
 CHECKS = ("llama", "flashinfer", "tp2", "mla", "mistral", "invariant", "modelopt")
-TESTS = ("scores", "attention")
 # Starting an engine takes most of the time, so Mistral has only the two ways whose ratio says what a search gains.
 FIGURES = {"llama": ("ours", "floor_reuse", "native", "token_logprobs"), "mistral": ("ours", "native")}
 ENVIRONMENT = {
@@ -34,10 +33,9 @@ def weights_of(shape: str, weights: Path, tiny: bool) -> Path:
 
 def plan(weights: Path, tiny: bool) -> list[Piece]:
     """weights: folder for the checkpoints of figures. tiny: small shapes, and time for a CPU."""
-    limits = {f"check {name}": CHECK_S for name in CHECKS}
-    limits |= {f"tests {name}": TESTS_S for name in TESTS}
+    limits = {f"check {name}": CHECK_S for name in CHECKS} | {"tests scores": TESTS_S}
     limits |= {f"figures {shape} {way}": FIGURES_S for shape, ways in FIGURES.items() for way in ways}
-    limits |= LONGER
+    limits |= {"tests attention": TESTS_S} | LONGER  # these tests last: they start fourteen engines
     python_path = ":".join([str(ROOT / "benchmarks"), str(ROOT)])
     options = ["--weights", str(weights), *(["--tiny"] if tiny else [])]
     return [

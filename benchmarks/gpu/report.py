@@ -13,7 +13,7 @@ BEGIN, END = "<!-- results: written by benchmarks/gpu, not by hand -->", "<!-- e
 # Of a probability, in the mean, between two ways to score in bfloat16; scores of other tokens are 0.2 away.
 MEAN = 0.03
 NAMES = {
-    "floor_reuse": "the forward pass (vLLM's own embedding)",
+    "floor_reuse": "the forward pass alone (vLLM's own embedding)",
     "native": "the native route (`token_classify`)",
     "token_logprobs": "`prompt_logprob_token_ids`",
     "logprobs_time": "`prompt_logprobs=20`",
@@ -35,7 +35,7 @@ def markdown(document: Document) -> str:
     ]
     figures = list(_figures(document))
     if figures:
-        lines += ["", *_table(["figure", "", "over", "turns"], figures)]
+        lines += ["", *_table(["figure", "ours", "against", "turns"], figures)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,8 +86,12 @@ def _remark(result: Mapping[str, Any]) -> str:
     answer = result["answer"]
     if "tests" in answer:
         return f"{answer['passed']} of {answer['tests']} tests"
-    if "runner" not in answer:
-        return ""
+    if "way" in answer:
+        work = answer["nothing shared"]
+        speed = statistics.median(
+            tokens / seconds for tokens, seconds in zip(work["sent"], work["seconds"], strict=True)
+        )
+        return f"{speed:,.0f} tokens/s where nothing is shared"
     again = answer["again"]
     return (
         f"runner {answer['runner']}, cached {sum(answer['cached again'])} of {sum(answer['prompts'])} tokens, "
@@ -112,21 +116,23 @@ def _figures(document: Document) -> Iterator[list[str]]:
                 yield _ratio(f"{shape}: throughput, {work}", way, answers["ours"][work], answers[way][work])
         for way in others:
             for rounds, turns in answers[way]["searches"].items():
-                yield _ratio(f"{shape}: search of {rounds} rounds", way, answers["ours"]["searches"][rounds], turns)
+                yield _ratio(
+                    f"{shape}: speed, search of {rounds} rounds", way, answers["ours"]["searches"][rounds], turns
+                )
         for rounds, turns in answers["ours"]["searches"].items():
-            yield [f"{shape}: search of {rounds} rounds, tokens", *_tokens(turns)]
+            yield [f"{shape}: tokens, search of {rounds} rounds", *_tokens(turns)]
         for way in others:
             if answers[way]["bursts"]:
                 yield _waiting(shape, way, answers)
         for way, (mean, largest) in _differences(answers).items():
-            yield [f"{shape}: scores away", f"{mean:.4f}, at most {largest:.4f}", NAMES[way], ""]
+            yield [f"{shape}: scores", f"{mean:.4f} away, at most {largest:.4f}", NAMES[way], ""]
 
 
 def _ratio(name: str, way: str, ours: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """How many times as fast ours is: the median over turns, and the quarter to either side."""
     ratios = sorted(b / a for a, b in zip(ours["seconds"], other["seconds"], strict=True))
     quarter = len(ratios) // 4
-    spread = f"{statistics.median(ratios):.2f} ({ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f})"
+    spread = f"{statistics.median(ratios):.2f} × ({ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f})"
     return [name, spread, NAMES[way], str(len(ratios))]
 
 
@@ -142,7 +148,7 @@ def _tokens(turns: Mapping[str, Any]) -> list[str]:
 def _waiting(shape: str, way: str, answers: Answers) -> list[str]:
     p95 = {each: statistics.median(burst["p95"] for burst in answers[each]["bursts"]) for each in ("ours", way)}
     count = str(len(answers["ours"]["bursts"]))
-    return [f"{shape}: p95 behind a long solution, ours / its", f"{p95['ours'] / p95[way]:.2f}", NAMES[way], count]
+    return [f"{shape}: p95 behind a long solution", f"{p95['ours'] / p95[way]:.2f} × the wait", NAMES[way], count]
 
 
 def _differences(answers: Answers) -> dict[str, tuple[float, float]]:

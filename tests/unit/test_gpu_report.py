@@ -24,7 +24,7 @@ def turns(*seconds, scores=(), **tokens):
 
 
 def figures(way, seconds, p95, scores):
-    work = turns(seconds, 2 * seconds, 3 * seconds, scores=scores)
+    work = turns(seconds, 2 * seconds, 3 * seconds, scores=scores, sent=[3000, 3000, 3000])
     search = turns(seconds, seconds, sent=[1000, 1000], cached=[800, 600], ideal=[200, 390])
     bursts = [{"p95": p95}, {"p95": 2 * p95}, {"p95": 3 * p95}]
     return {"way": way, "nothing shared": work, "one question": work, "searches": {"12": search}, "bursts": bursts}
@@ -73,20 +73,21 @@ def test_every_piece_has_a_row_with_what_it_found_or_why_not(document):
     assert table["check llama"] == ["passed", "31", "2026-11-25", "abc", found]
     assert table["check tp2"] == ["not possible here", "31", "2026-11-25", "abc", "needs two GPUs"]
     assert table["tests scores"][-1] == "39 of 40 tests"
+    assert table["figures llama ours"][-1] == "1,500 tokens/s where nothing is shared"
 
 
 def test_ratios_say_how_many_times_as_fast_ours_is(document):
     native = "the native route (`token_classify`)"
     table = rows(document)
-    assert ["llama: throughput, nothing shared", "4.00 (4.00 to 4.00)", native, "3"] in table
-    assert ["llama: search of 12 rounds", "4.00 (4.00 to 4.00)", native, "2"] in table
-    assert ["llama: p95 behind a long solution, ours / its", "0.50", native, "3"] in table
-    assert ["llama: scores away", "0.0100, at most 0.0100", native, ""] in table
+    assert ["llama: throughput, nothing shared", "4.00 × (4.00 to 4.00)", native, "3"] in table
+    assert ["llama: speed, search of 12 rounds", "4.00 × (4.00 to 4.00)", native, "2"] in table
+    assert ["llama: p95 behind a long solution", "0.50 × the wait", native, "3"] in table
+    assert ["llama: scores", "0.0100 away, at most 0.0100", native, ""] in table
 
 
 def test_tokens_computed_stand_beside_those_that_reuse_leaves(document):
     tokens = [
-        "llama: search of 12 rounds, tokens",
+        "llama: tokens, search of 12 rounds",
         "600 computed of 2,000",
         "590 that reuse of whole blocks leaves",
         "2",
