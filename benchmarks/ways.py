@@ -55,6 +55,15 @@ def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
     }[way.split("#")[0]]
 
 
+def token_logprobs_of(ids: list[int], tokens: Tokens) -> dict[str, Any]:
+    """Fields of SamplingParams: the scoring tokens at each token from the first step tag on.
+
+    vLLM gives none for a prompt's last token, so a token is to be added to the prompt.
+    """
+    first = steps(ids, tokens.tag)[0]
+    return {"prompt_logprob_start": first, "prompt_logprob_token_ids": [list(tokens.scoring)] * (len(ids) - first)}
+
+
 class Engine:
     """A vLLM engine in this process."""
 
@@ -102,19 +111,10 @@ class Engine:
         return self.llm.encode(prompts, self.params, pooling_task=self.task, use_tqdm=False)
 
     def _run_token_logprobs(self, batch: list[list[int]]) -> list[Any]:
-        """From the first step tag on: vLLM gives them for a prompt's tokens but the last, so a token is added."""
         from vllm import SamplingParams
 
-        params = [
-            SamplingParams(
-                max_tokens=1,
-                temperature=0.0,
-                detokenize=False,
-                prompt_logprob_start=steps(ids, self.tokens.tag)[0],
-                prompt_logprob_token_ids=[list(self.tokens.scoring)] * (len(ids) - steps(ids, self.tokens.tag)[0]),
-            )
-            for ids in batch
-        ]
+        fields = [token_logprobs_of(ids, self.tokens) for ids in batch]
+        params = [SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, **each) for each in fields]
         longer = [{"prompt_token_ids": [*ids, self.tokens.tag]} for ids in batch]
         return self.llm.generate(longer, params, use_tqdm=False)
 

@@ -18,6 +18,10 @@ from gpu.scoring import Answers, Scorer, prompts, scorer
 
 Answer = dict[str, Any]
 LENGTHS = [60, 700, 1500]  # tokens: within a block, and over many
+# Rounding to FP8 makes a step of 6 % of a difference of 0.4 %, so bfloat16 and float32 are further apart: 0.011 in the
+# mean and 0.04 at most, measured on a CPU with transformers alone.
+FP8_MEAN, FP8_LARGEST = 0.04, 0.25
+SAME_HEAD = 1e-3  # of a probability: the same hidden states by the same matrix, in float32 if vLLM has it so
 CUDA = torch.cuda.is_available()
 
 
@@ -57,7 +61,7 @@ def two_gpus(folder: Path) -> Answer:
 def latent_attention(folder: Path) -> Answer:
     """MLA, as DeepSeek has it: keys and values of another shape, and kernels of their own."""
     findings, ids, required = _prepared(folder, checkpoints.mla)
-    # On CPUs, vLLM's own rotary kernel turns the wrong dimensions of MLA's queries, and one attention needs AMX.
+    # On CPUs, vLLM's rotary kernel gives wrong numbers for MLA, those of PyTorch are right; one attention needs AMX.
     plain = {"attention_config": {"backend": "CPU_MLA"}, "compilation_config": {"custom_ops": ["none"]}}
     options = {} if CUDA else plain
     with scorer(folder, **options) as engine:
@@ -107,11 +111,6 @@ def modelopt_fp8(folder: Path) -> Answer:
     return findings.answer()
 
 
-# Rounding to FP8 makes a step of 6 % of a difference of 0.4 %, so bfloat16 and float32 are further apart: 0.011 in the
-# mean and 0.04 at most, measured on a CPU with transformers alone.
-FP8_MEAN, FP8_LARGEST = 0.04, 0.25
-SAME_HEAD = 1e-3  # of a probability: the same hidden states by the same matrix, in float32 if vLLM has it so
-
 CHECKS: dict[str, Callable[[Path], Answer]] = {
     "llama": llama_defaults,
     "flashinfer": flashinfer_blocks_of_128,
@@ -135,7 +134,6 @@ def _prepared(
     findings, ids = Findings(), prompts(lengths or LENGTHS)
     checkpoints.save(folder, build)
     required = expected(load(folder), ids)
-    findings.note(prompts=list(map(len, ids)))
     findings.sharp(required)
     return findings, ids, required
 
@@ -147,7 +145,7 @@ def _twice(engine: Scorer, ids: list[list[int]], required: Expected, findings: F
     reused = [(len(each) - 1) // block * block for each in ids]
     if not CUDA and not engine.caches_prefixes():  # vLLM turns it off for MLA on CPUs
         reused = [0] * len(ids)
-    findings.note(block=block)
+    findings.note(block=block, prompts=list(map(len, ids)))
     findings.equal("cached at first", first.cached, [0] * len(ids))
     findings.equal("cached again", again.cached, reused)
     findings.close("at first", first.scores, required.scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -152,16 +153,19 @@ def _waiting(shape: str, way: str, answers: Answers) -> list[str]:
 
 
 def _differences(answers: Answers) -> dict[str, tuple[float, float]]:
-    """Mean and largest difference of probabilities to ours, per way that scores."""
+    """Mean and largest difference of probabilities to ours, per way that scores; infinite if a step is missing."""
     differences = {}
     for way, answer in answers.items():
         if way == "ours" or "ours" not in answers or not answer["nothing shared"]["scores"]:
             continue
-        away = [
-            abs(a - b)
+        pairs = [
+            pair
             for work in ("nothing shared", "one question")
-            for mine, its in zip(answers["ours"][work]["scores"], answer[work]["scores"], strict=True)
-            for a, b in zip(mine, its, strict=True)
+            for pair in zip(answers["ours"][work]["scores"], answer[work]["scores"], strict=True)
         ]
+        if any(len(mine) != len(its) for mine, its in pairs):
+            differences[way] = (math.inf, math.inf)
+            continue
+        away = [abs(a - b) for mine, its in pairs for a, b in zip(mine, its, strict=True)]
         differences[way] = (statistics.mean(away), max(away))
     return differences

@@ -105,10 +105,10 @@ def test_what_a_machine_cannot_do_is_no_fault(document):
     assert faults(document) == []
 
 
-@pytest.mark.parametrize("wrong", [0.5, float("nan")])
+@pytest.mark.parametrize("wrong", [[0.5, 0.5], [float("nan"), 0.8], [0.2]], ids=["away", "not a number", "missing"])
 def test_scores_of_another_way_that_are_not_ours_are_a_fault(document, wrong):
     away = copy.deepcopy(document)
-    away["pieces"]["figures llama native"]["answer"]["one question"]["scores"] = [[wrong, wrong]]
+    away["pieces"]["figures llama native"]["answer"]["one question"]["scores"] = [wrong]
     (sentence,) = faults(away)
     assert sentence.startswith("llama: scores of native are ")
 
