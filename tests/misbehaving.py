@@ -13,23 +13,31 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from responses import recipe_response, score_response
+from responses import recipe_response, refused, score_response, solutions_of
 
 from vllm_prm import load_recipe
 from vllm_prm.scores import StepScores
+from vllm_prm.wire import ErrorInfo
 
 RECIPE = load_recipe("math-shepherd")
-BAD = {"error": {"message": "step 1 of 1 is empty", "type": "BadRequestError", "param": None, "code": 400}}
+# Questions whose solutions cannot be scored: by the solution's own fault, or the server's.
+FAILURES = {"bad": refused("step 1 of 1 is empty"), "broken": refused("it broke", 500)}
+# Questions that fail the whole request.
+FATAL = {"malformed": refused("no such body"), "crash": refused("the server met a bug", 500)}
 
 
 class Server:
-    """Scores steps that are numbers (the step's first logit). `trouble` are answers to give first, in order."""
+    """Scores steps that are numbers (the step's first logit). `trouble` are answers to give first, in order.
+
+    now, most: solutions under way, and how many they were at most. longest: bytes of a body, more are refused.
+    """
 
     def __init__(self) -> None:
         self.trouble: list[str] = []
         self.seen: list[dict] = []
         self.headers: list[dict] = []
         self.now = self.most = 0
+        self.longest = 1_000_000
         self.recipe = RECIPE.to_dict()
         self.asked = Counter()
         self.app = FastAPI()
@@ -46,17 +54,24 @@ class Server:
         body = await request.json()
         self.seen.append(body)
         self.headers.append(dict(request.headers))
-        self.now += 1
+        solutions = solutions_of(body)
+        self.now += len(solutions)
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(0.01)
             if self.trouble:
                 return await self.misbehave(self.trouble.pop(0))
-            if body["question"] == "bad":
-                return JSONResponse(BAD, 400)
-            return score_response(scored(*(float(step) for step in body["steps"])))
+            if int(request.headers["content-length"]) > self.longest:
+                return PlainTextResponse("the body is too large", 413)  # a proxy's, not ours
+            for question, _ in solutions:
+                if question in FATAL:
+                    return error_response(FATAL[question])
+            results = [FAILURES.get(question) or scored(*map(float, steps)) for question, steps in solutions]
+            if "steps" in body and isinstance(results[0], ErrorInfo):
+                return error_response(results[0])
+            return score_response(*results)
         finally:
-            self.now -= 1
+            self.now -= len(solutions)
 
     async def misbehave(self, how: str):
         status, _, wait = how.partition(" after ")
@@ -73,6 +88,10 @@ class Server:
 
             return StreamingResponse(half(), headers={"Content-Length": "100"})
         return PlainTextResponse(how)
+
+
+def error_response(error: ErrorInfo) -> JSONResponse:
+    return JSONResponse({"error": error.model_dump()}, error.code)
 
 
 @contextmanager

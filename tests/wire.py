@@ -16,18 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from responses import recipe_response, score_response
+from responses import recipe_response, refused, score_response, solutions_of
 
 from vllm_prm import StepScores, load_recipe
+from vllm_prm.wire import ErrorInfo
 
 RECIPE = Path(__file__).parents[1] / "examples" / "tiny-prm" / "prm.json"
 TOO_LONG, BROKEN = "too long", "broken"  # steps that are refused (HTTP 400), or fail (HTTP 500)
+CRASH = "crash"  # a step that fails the whole request
 
 
 def expected(steps: list[str]) -> StepScores:
     """What the server makes of these steps."""
     logits = np.array([[zlib.crc32(step.encode()) % 997 / 100, 5.0] for step in steps], dtype=np.float32)
     return StepScores.from_logits(logits, load_recipe(str(RECIPE)))
+
+
+def _result(steps: list[str]) -> StepScores | ErrorInfo:
+    if steps[0] == TOO_LONG:
+        return refused("step 1 no longer fits")
+    return refused("it broke", 500) if steps[0] == BROKEN else expected(steps)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,15 +59,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append(body["question"])
+        solutions = solutions_of(body)
+        self.server.seen += [question for question, _ in solutions]
         if self.server.most is not None and len(self.server.seen) > self.server.most:
             self.close_connection = self.server.gone.wait()  # an answer never comes
-        elif body["steps"][0] == TOO_LONG:
-            self._send(400, {"error": {"message": "step 1 no longer fits", "type": "BadRequestError"}})
-        elif body["steps"][0] == BROKEN:
-            self._send(500, {"error": {"message": "it broke", "type": "InternalServerError"}})
+            return
+        if any(CRASH in steps for _, steps in solutions):
+            self._send(500, {"error": refused("it crashed", 500).model_dump()})
+            return
+        results = [_result(steps) for _, steps in solutions]
+        if "steps" in body and isinstance(results[0], ErrorInfo):
+            self._send(results[0].code, {"error": results[0].model_dump()})
         else:
-            self._send(200, score_response(expected(body["steps"])))
+            self._send(200, score_response(*results))
 
     def _send(self, status: int, value: Any) -> None:
         raw = json.dumps(value).encode()
@@ -85,9 +97,9 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def speaking(port: int = 0, without: tuple[str, ...] = (), most: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """The server's address, and a list that grows by the question of every request.
+    """The server's address, and a list that grows by the question of every solution, or the path of another request.
 
-    without: paths it lacks. most: after this many requests it keeps the others waiting until it goes away.
+    without: paths it lacks. most: after so many of them it keeps the others waiting until it goes away.
     """
     server = _Server(("127.0.0.1", port), _Handler)
     server.seen, server.without, server.connections = [], without, []

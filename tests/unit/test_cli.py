@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from wire import BROKEN, TOO_LONG, expected, speaking
+from wire import BROKEN, CRASH, TOO_LONG, expected, speaking
 
 from vllm_prm import __version__
 from vllm_prm.cli import main
@@ -104,6 +104,7 @@ BAD = [
     (b'{"question": "\\ud800", "steps": ["a"]}', '"question": character 0 is half of a surrogate pair, U+D800'),
     ({"question": "q", "steps": [TOO_LONG]}, "line 2: step 1 no longer fits"),
     ({"question": "q", "steps": [BROKEN]}, "failed with HTTP 500: it broke"),
+    ({"question": "q", "steps": ["a", CRASH]}, "failed with HTTP 500: it crashed"),
 ]
 
 

@@ -123,7 +123,9 @@ def test_an_output_that_is_no_file_is_refused(tmp_path):
 
 def test_making_a_source_asks_nobody():
     threads = threading.active_count()
-    server = ServerSource("http://127.0.0.1:9", None, None, batch_size=None, patience_s=1)  # 9: nothing listens there
+    server = ServerSource(  # 9: nothing listens there
+        "http://127.0.0.1:9", None, None, batch_size=None, solutions_per_request=16, patience_s=1
+    )
     model = ModelSource("nobody/nothing", None, ["--no-such-option"], batch_size=7)
     assert (server.batch_size, model.batch_size, model.name) == (128, 7, "nobody/nothing")
     assert threading.active_count() == threads

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from vllm_prm.cli import main
+import pytest
+from misbehaving import Server, listening, scored
+
+from vllm_prm.cli import main, parsed
+from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST
 
 AFTER_DASHES = "; options of vLLM's engine go after --, for example: vllm-prm"
 
@@ -44,6 +48,29 @@ def test_an_unknown_option_beside_a_model_goes_after_the_dashes(capsys, words, m
 )
 def test_where_no_engine_takes_options_nothing_is_said_of_it(capsys, words, end):
     assert refused(capsys, words).endswith(f"error: {end}")
+
+
+@pytest.mark.parametrize(
+    ("option", "requests"), [([], 2), (["--solutions-per-request", "3"], 7), (["--solutions-per-request", "1"], 20)]
+)
+def test_how_many_solutions_share_a_request(tmp_path, option, requests):
+    server, in_path, out_path = Server(), tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    in_path.write_text("".join(json.dumps({"question": "q", "steps": [str(n)]}) + "\n" for n in range(20)))
+    with listening(server.app) as url:
+        files = [str(in_path), "-o", str(out_path), "-q"]
+        assert main(["score", *files, "--server", url, "--served-model", "m", *option]) == 0
+    assert server.asked["score"] == requests
+    answers = [json.loads(line) for line in out_path.read_text().splitlines()]
+    assert [answer["step_scores"] for answer in answers] == [list(scored(float(n)).step_scores) for n in range(20)]
+
+
+def test_the_command_lines_default_is_the_clients(capsys):
+    args = parsed(["score", "--server", "http://h"])
+    assert args.solutions_per_request == SOLUTIONS_PER_REQUEST
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    assert f"long ones fewer ({SOLUTIONS_PER_REQUEST})" in " ".join(capsys.readouterr().out.split())
+    assert "'0' is not a whole number of 1 or more" in refused(capsys, "score --server u --solutions-per-request 0")
 
 
 def refused(capsys, words: str) -> str:

@@ -43,13 +43,14 @@ def test_score_is_complete_and_exact(url, server):
     assert server.asked["recipe"] == 1
 
 
-def test_a_batch_keeps_its_order_and_its_limit(url, server):
+@pytest.mark.parametrize(("per_request", "requests"), [(1, 100), (2, 50), (16, 20)])
+def test_a_batch_keeps_its_order_and_its_limit(url, server, per_request, requests):
     items = [("q", [str(i), str(-i)]) for i in range(100)]
-    with PRMClient(url, max_concurrency=5) as client:
+    with PRMClient(url, max_concurrency=5, solutions_per_request=per_request) as client:
         assert client.score_batch(items, progress=False) == [scored(float(i), float(-i)) for i in range(100)]
         assert client.score_batch([], progress=False) == []
     assert 1 < server.most <= 5
-    assert server.asked == {"recipe": 1, "score": 100}
+    assert server.asked == {"recipe": 1, "score": requests}
 
 
 def test_a_generator_of_mappings_with_a_progress_bar(url, capfd):
@@ -57,7 +58,9 @@ def test_a_generator_of_mappings_with_a_progress_bar(url, capfd):
         assert client.score_batch({"question": "q", "steps": [str(i)]} for i in range(3)) == [
             scored(float(i)) for i in range(3)
         ]
-    assert "Scoring: 100%" in capfd.readouterr().err
+    bar = capfd.readouterr().err
+    assert "Scoring: 100%" in bar
+    assert "3/3" in bar
 
 
 def test_bad_items_stay_in_their_place(url, server):
@@ -100,6 +103,8 @@ def test_addresses():
             PRMClient(given)
     with pytest.raises(RequestError, match="max_concurrency 0"):
         PRMClient("http://h", max_concurrency=0)
+    with pytest.raises(RequestError, match="solutions_per_request 0"):
+        PRMClient("http://h", solutions_per_request=0)
 
 
 def test_rank_and_reward(url):
@@ -210,15 +215,16 @@ def test_closing_while_another_thread_waits(url, server):
 SCRIPT = """
 import sys
 from vllm_prm.client import PRMClient
-with PRMClient(sys.argv[1], max_concurrency=4) as client:
+with PRMClient(sys.argv[1], max_concurrency=4, solutions_per_request=int(sys.argv[2])) as client:
     client.score_batch([("q", ["1"])] * 1000, progress=False)
 """
 
 
 @pytest.mark.parametrize("script", [SCRIPT, SCRIPT.replace("with ", "client = ").replace(" as client:", "\nif 1:")])
-def test_an_interrupt_takes_the_batch_back(url, server, script):
+@pytest.mark.parametrize(("per_request", "requests"), [(1, 4), (16, 1)])
+def test_an_interrupt_takes_the_batch_back(url, server, script, per_request, requests):
     server.trouble = ["slow"] * 1000
-    command = [sys.executable, "-c", script, url]
+    command = [sys.executable, "-c", script, url, str(per_request)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_interrupts)
     deadline = time.monotonic() + 60
     while server.now < 4:
@@ -230,4 +236,4 @@ def test_an_interrupt_takes_the_batch_back(url, server, script):
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert "never" not in said  # asyncio's complaints about tasks and exceptions that were left behind
     assert "pending" not in said
-    assert server.asked["score"] == 4
+    assert server.asked["score"] == requests

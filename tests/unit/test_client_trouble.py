@@ -96,7 +96,7 @@ def test_dropped_connections_are_asked_again_and_lose_nothing(url, server, pause
     items = [("q", [str(i)]) for i in range(40)]
     with PRMClient(url, max_concurrency=8, max_retries=10) as client:
         assert client.score_batch(items, progress=False) == [scored(float(i)) for i in range(40)]
-    assert server.asked["score"] == 50
+    assert server.asked["score"] == 15  # five requests, one at a time, the first of them eleven times
     server.trouble = ["drop"] * 2
     with PRMClient(url, max_retries=1, max_concurrency=1) as client:
         results = client.score_batch(items[:3], on_error="return", progress=False)
@@ -104,15 +104,16 @@ def test_dropped_connections_are_asked_again_and_lose_nothing(url, server, pause
     assert results[1:] == [scored(1.0), scored(2.0)]
 
 
-def test_a_slow_server_is_not_asked_twice(url, server):
+@pytest.mark.parametrize(("per_request", "slow", "requests"), [(1, 1, 2), (2, 2, 1)])
+def test_a_slow_server_is_not_asked_twice(url, server, per_request, slow, requests):
     server.trouble = ["slow"]
-    with PRMClient(url, timeout=1.5) as client:
+    with PRMClient(url, timeout=1.5, solutions_per_request=per_request) as client:
         results = client.score_batch([("q", ["1"]), ("q", ["2"])], on_error="return", progress=False)
-        slow = [result for result in results if isinstance(result, EngineError)]
-        assert len(slow) == 1
-        assert "did not answer within 1.5 s" in str(slow[0])
-        assert "timeout" in str(slow[0])
-    assert server.asked["score"] == 2
+        errors = [result for result in results if isinstance(result, EngineError)]
+        assert len(errors) == slow
+        assert "did not answer within 1.5 s" in str(errors[0])
+        assert "timeout" in str(errors[0])
+    assert server.asked["score"] == requests
 
 
 def test_no_server_at_all(pauses):

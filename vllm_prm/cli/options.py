@@ -75,6 +75,13 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     add_api_key(group)
     group.add_argument("--batch-size", type=_positive, metavar="N", help="solutions to score and write at a time")
     group.add_argument(
+        "--solutions-per-request",
+        type=_positive,
+        default=16,  # PRMClient's own: client/packing.py
+        metavar="N",
+        help="with --server: at most so many solutions share a request, long ones fewer (16); 1: each has its own",
+    )
+    group.add_argument(
         "--patience",
         type=float,
         default=300.0,  # a restart with weights to load from disk takes minutes

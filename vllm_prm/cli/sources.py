@@ -87,16 +87,28 @@ class ModelSource(Source):
 
 
 class ServerSource(Source):
-    """A server that runs. served_model: which of its models; None: its first. patience_s: see `Patient`."""
+    """A server that runs.
+
+    served_model: which of its models; None: its first. solutions_per_request: see `PRMClient`. patience_s: see
+    `Patient`.
+    """
 
     def __init__(
-        self, url: str, served_model: str | None, api_key: str | None, batch_size: int | None, patience_s: float
+        self,
+        url: str,
+        served_model: str | None,
+        api_key: str | None,
+        *,
+        batch_size: int | None,
+        solutions_per_request: int,
+        patience_s: float,
     ) -> None:
         """Raises RequestError if `url` is no address."""
         super().__init__(batch_size or SERVER_BATCH)
         self._url = checked_url(url)
         self._served_model = served_model
         self._api_key = api_key
+        self._solutions_per_request = solutions_per_request
         self._patience_s = patience_s
 
     @cached_property
@@ -114,7 +126,9 @@ class ServerSource(Source):
 
     @cached_property
     def _client(self) -> PRMClient:
-        return PRMClient(self._url, self._served_model, self._api_key)
+        return PRMClient(
+            self._url, self._served_model, self._api_key, solutions_per_request=self._solutions_per_request
+        )
 
 
 def chosen_source(args: argparse.Namespace) -> Source:
@@ -130,7 +144,14 @@ def chosen_source(args: argparse.Namespace) -> Source:
     if args.recipe is not None or args.engine_words:
         option = "--recipe" if args.recipe is not None else "engine options after --"
         raise RequestError(f"{option} cannot be used with --server: the server was started with its own")
-    return ServerSource(args.server, args.served_model, args.api_key, args.batch_size, args.patience)
+    return ServerSource(
+        args.server,
+        args.served_model,
+        args.api_key,
+        batch_size=args.batch_size,
+        solutions_per_request=args.solutions_per_request,
+        patience_s=args.patience,
+    )
 
 
 def http_client(url: str, api_key: str | None) -> httpx.Client:

@@ -1,8 +1,11 @@
 """Clients of a server that scores: the same methods, results and errors as PRM in this process.
 
+blocking.py      PRMClient, for everybody
+asynchronous.py  AsyncPRMClient, the same for asyncio: requests, and what their responses say
+batch.py         one call of score_batch: a result for each solution
+packing.py       which solutions share a request
+limit.py         how many are under way at once
 transport.py     HTTP: connections, retries, and answers or errors
-asynchronous.py  AsyncPRMClient, for asyncio
-blocking.py      PRMClient, the same for everybody else
 """
 
 from vllm_prm.client.asynchronous import AsyncPRMClient

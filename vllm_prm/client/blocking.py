@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vllm_prm.client.asynchronous import AsyncPRMClient
+from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST
 from vllm_prm.errors import EngineError, PRMError
 from vllm_prm.scorer import Item, OnError, Scorer
 
@@ -38,6 +39,7 @@ class PRMClient(Scorer):
         timeout: float = 600.0,
         max_retries: int = 4,
         max_concurrency: int = 64,
+        solutions_per_request: int = SOLUTIONS_PER_REQUEST,
         priority: int = 0,
     ) -> None:
         self._make = lambda: AsyncPRMClient(
@@ -47,6 +49,7 @@ class PRMClient(Scorer):
             timeout=timeout,
             max_retries=max_retries,
             max_concurrency=max_concurrency,
+            solutions_per_request=solutions_per_request,
             priority=priority,
         )
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ import os
 import random
 import ssl
 import time
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TypeVar
@@ -22,6 +23,7 @@ _R = TypeVar("_R", bound=BaseModel)
 
 RETRIED = (429, 502, 503, 504)  # too many requests, and the server or a proxy before it for now unable to answer
 _BAD_REQUEST = (400, 413, 422)  # what is asked is wrong; other statuses below 500 are about where and as whom
+_BROKE_OVER_IT = 500  # the server met a fault of its own, which something in the body may have led it to
 
 _FIRST_PAUSE_S = 0.5  # doubled with every retry: 0.5, 1, 2, 4, then _LONGEST_PAUSE_S, as OpenAI's client pauses
 _LONGEST_PAUSE_S = 8.0
@@ -29,6 +31,13 @@ _LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is do
 _KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
 _SHARED_BY = 8  # requests under way per httpx client, which looks at all its connections several times a request
 _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The server refused a body, or broke over it: it may answer a part of it. error: what to tell the user."""
+
+    error: RequestError | EngineError
 
 
 class Transport:
@@ -66,6 +75,15 @@ class Transport:
 
     async def ask(self, method: str, path: str, response_type: type[_R], body: BaseModel | None = None) -> _R:
         """The response to a request, tried again where that can help."""
+        response = await self.ask_or_refusal(method, path, response_type, body)
+        if isinstance(response, Refusal):
+            raise response.error
+        return response
+
+    async def ask_or_refusal(
+        self, method: str, path: str, response_type: type[_R], body: BaseModel | None = None
+    ) -> _R | Refusal:
+        """As `ask`, but what the server has against the body is returned."""
         content = None if body is None else body.model_dump_json(by_alias=True, exclude_defaults=True)
         for attempt in range(self.max_retries + 1):
             is_last = attempt == self.max_retries
@@ -105,7 +123,7 @@ class Transport:
             "the address right? Start one with: VLLM_PLUGINS=prm vllm serve MODEL --task embed"
         )
 
-    def _read(self, response: httpx.Response, path: str, response_type: type[_R], attempts: int) -> _R:
+    def _read(self, response: httpx.Response, path: str, response_type: type[_R], attempts: int) -> _R | Refusal:
         status, where = response.status_code, f"{self.url}{path}"
         if status == 200:
             try:
@@ -115,7 +133,10 @@ class Transport:
                     f"{where} answered with something that is no {response_type.__name__} "
                     f"({explain(error.errors())[0]}): {response.text[:200]!r}. Is a vllm-prm of this version there?"
                 ) from error
-        raise self._error(response, where, attempts)
+        refusal = self._error(response, where, attempts)
+        if status in _BAD_REQUEST or status == _BROKE_OVER_IT:
+            return Refusal(refusal)
+        raise refusal
 
     def _error(self, response: httpx.Response, where: str, attempts: int) -> EngineError | RequestError:
         status = response.status_code
@@ -133,11 +154,19 @@ class Transport:
         if status in RETRIED:
             tried = "once" if attempts == 1 else f"{attempts} times"
             return EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
-        if status in _BAD_REQUEST:
-            return RequestError(message)
-        if status < 500:
-            return EngineError(f"{where} refused the request with HTTP {status}: {message}")
-        return EngineError(f"{where} failed with HTTP {status}: {message}")
+        return error_of(status, message, where)
+
+
+def error_of(status: int, message: str, where: str) -> EngineError | RequestError:
+    """What an HTTP status, of a whole response or of one solution's entry, says about whose fault it is.
+
+    message: the server's. where: its address, for faults that are not the request's.
+    """
+    if status in _BAD_REQUEST:
+        return RequestError(message)
+    if status < 500:
+        return EngineError(f"{where} refused the request with HTTP {status}: {message}")
+    return EngineError(f"{where} failed with HTTP {status}: {message}")
 
 
 @lru_cache(maxsize=1)
