@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test test-vllm check format wheel lock bench sweep clean
+.PHONY: help setup demo test test-vllm check format wheel lock bench gpu sweep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
+	@echo "make gpu     on a machine with a GPU and vLLM in \$$(PYTHON): checks and figures in ten minutes (docs/gpu.md)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
 setup: .venv/.ready
@@ -67,6 +68,14 @@ wheel:
 
 bench: setup
 	$(BIN)/python benchmarks/suite.py
+
+# With the vLLM that PYTHON has, not .venv's, which is for CPUs. ARGS go to benchmarks/gpu: --limit-seconds 520, --again.
+gpu:
+	@$(PYTHON) -P -c "import importlib.metadata as m; m.version('vllm')" 2> /dev/null || \
+	{ echo "$(PYTHON) has no vLLM: make gpu PYTHON=/the/python/that/has/it"; exit 2; }
+	@$(PYTHON) -P -c "import importlib.metadata as m; m.version('vllm-prm')" 2> /dev/null || \
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@PYTHONPATH=benchmarks $(PYTHON) -m gpu $(ARGS)
 
 sweep: setup
 	$(BIN)/python -m sweep.versions

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from engines import engines, options_of, replay
+from engines import engines, replay
 from serve import Server, serving
 from turns import checkpoint, finish, parser
+from ways import options_of
 from workloads import best_of_n
 
 CONCURRENCY = (1, 8, 32)

@@ -21,6 +21,8 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Some virtual machines report AMX and end a process that uses it, as oneDNN does in bfloat16: "Illegal instruction".
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# On GPUs, Triton multiplies float32 with 10 bits of mantissa by default, and vLLM's attention in float32 is Triton's.
+os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
 
 settings.register_profile("default", max_examples=1000)
 settings.register_profile("many", max_examples=100_000)
@@ -82,8 +84,11 @@ def running(model: str, **options: Any) -> Iterator[Any]:
     """An in-process engine, and nothing of it left behind."""
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
+    from vllm.platforms import current_platform
 
-    defaults = {"runner": "pooling", "convert": "embed", "dtype": "float32", "max_model_len": 8192}
+    defaults: dict[str, Any] = {"runner": "pooling", "convert": "embed", "dtype": "float32", "max_model_len": 8192}
+    if current_platform.is_cuda():  # as small as on a CPU: the memory of an engine before may not be free yet
+        defaults |= {"kv_cache_memory_bytes": 1 << 30, "gpu_memory_utilization": 0.2}
     llm = None
     try:
         llm = LLM(model, **{**defaults, "enforce_eager": True, **options})

@@ -8,7 +8,8 @@ import torch
 from checkpoints import MINUS, PLUS, TAG
 from transformers import AutoModelForCausalLM
 
-TOLERANCE = 1e-5  # float32; two implementations of the same sums
+# float32; two implementations of the same sums. A GPU's library adds in other orders, and has other exponentials.
+TOLERANCE = 1e-4 if torch.cuda.is_available() else 1e-5
 
 
 class Oracle:

@@ -33,7 +33,7 @@ from vllm_prm.engine.worker.layers import kv_cache_specs, spec_to_match
 from vllm_prm.engine.worker.refusals import refuse_unpaged_layers
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import CacheConfig, VllmConfig
 
 logger = init_logger(f"vllm.{__name__}")
 
@@ -98,6 +98,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         self.kv_cache = torch.tensor([])  # [blocks, block size, width] once bound
         self._row_bytes = width * torch.float32.itemsize
         self._asked_block_size: int | None = None
+        self._cache_config: CacheConfig | None = None  # vLLM's, once it asks for our spec
         # vLLM orders layers by the one number in their name; ours comes after all of the model's.
         name = f"prm.layers.{vllm_config.model_config.get_total_num_hidden_layers()}.scores"
         vllm_config.compilation_config.static_forward_context[name] = self
@@ -106,6 +107,7 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         return _ScoreBackend
 
     def get_kv_cache_spec(self, vllm_config: VllmConfig) -> KVCacheSpec:
+        self._cache_config = vllm_config.cache_config
         self._asked_block_size = vllm_config.cache_config.block_size
         model_spec = spec_to_match(vllm_config, but=self)
         if model_spec is not None and self._has_room(model_spec):
@@ -124,9 +126,16 @@ class ScoreCache(torch.nn.Module, AttentionLayerBase):
         return size >= self._row_bytes and size % torch.float32.itemsize == 0
 
     def bind_kv_cache(self, kv_cache: torch.Tensor) -> None:
-        """vLLM hands over [blocks, heads, block size, content], in the layout and dtype of our spec."""
+        """vLLM hands over [blocks, heads, block size, content], in the layout and dtype of our spec.
+
+        On GPUs it does so twice: first some blocks to measure the memory of CUDA graphs with, which it throws away.
+        """
         self.kv_cache = kv_cache[:, 0].view(torch.float32)[..., : self.width]
-        self._tell(kv_cache)
+        self.slots = None  # they lead into the blocks before
+        # vLLM sets the engine's number of blocks before it hands these over; while it measures there is none.
+        # getattr: what is no more in some later vLLM costs the line in the log, not the engine.
+        if getattr(self._cache_config, "num_gpu_blocks", None) is not None:
+            self._tell(kv_cache)
 
     def _tell(self, kv_cache: torch.Tensor) -> None:
         """Say what the cache takes, and where prefixes are reused in larger pieces than the engine's blocks."""
