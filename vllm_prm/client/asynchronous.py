@@ -1,6 +1,6 @@
 """AsyncPRMClient: score solutions on a server, with the results that PRM gives in this process.
 
-The server sends logits, float32 values that JSON carries exactly, and the client makes step scores of them with the
+The server sends logits, the base64 of float32 values, and the client makes step scores of them with the
 code that PRM uses, by the recipe that the server names. One request per solution: they are independent, many are
 under way at once, and what fails is repeated or reported by itself.
 """
@@ -23,7 +23,7 @@ from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scorer import Item, OnError, checked_items, settled
 from vllm_prm.scores import Ranking, StepScores
-from vllm_prm.wire import RecipeResponse, Score, ScoreRequest, ScoreResponse, explain
+from vllm_prm.wire import RecipeResponse, Score, ScoreRequest, ScoreResponse, explain, unpacked
 
 # How far the server's step scores may be from those made of its logits: exp differs by a unit in the last place
 # between machines (1e-16), another recipe by far more.
@@ -150,19 +150,19 @@ class AsyncPRMClient:
     def _request(self, question: str, steps: list[str]) -> ScoreRequest:
         fields = {"model": self.model, "question": question, "steps": steps, "priority": self.priority}
         try:
-            return ScoreRequest.model_validate({**fields, "return": "logits"})
+            return ScoreRequest.model_validate({**fields, "return": "logits", "encoding_format": "base64"})
         except ValidationError as error:
             raise RequestError(explain(error.errors())[0]) from error
 
     def _checked(self, entry: Score, num_steps: int, recipe: Recipe) -> StepScores:
         """The scores by our own recipe. Raises EngineError if there are too few, or the server's own are others."""
-        rows = entry.logits or []
-        if not len(entry.step_scores) == len(rows) == num_steps or {len(row) for row in rows} != {len(recipe.weights)}:
+        rows = unpacked(entry.logits or [], len(recipe.weights))
+        if not len(entry.step_scores) == len(rows) == num_steps:
             raise EngineError(
                 f"{self._transport.url} sent {len(entry.step_scores)} scores and {len(rows)} rows of logits for "
                 f"{num_steps} steps. Please report this"
             )
-        scores = StepScores.from_logits(np.asarray(rows), recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
+        scores = StepScores.from_logits(rows, recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
         if not np.allclose(scores.step_scores, entry.step_scores, rtol=0, atol=_SAME):
             raise EngineError(
                 f"{self._transport.url} now scores by another recipe than {recipe.name!r}, which this client asked "
