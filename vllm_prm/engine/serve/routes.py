@@ -47,6 +47,9 @@ _RIGHT, _WRONG = ["12 + 5 = 17", "17 - 9 = 8"], ["12 + 5 = 17", "17 - 9 = 7"]
 _SCORE_EXAMPLES: Any = {
     "one solution": {"value": {"question": _QUESTION, "steps": _RIGHT}},
     "several to one question": {"value": {"question": _QUESTION, "candidates": [_WRONG, _RIGHT]}},
+    "with logits, in base64": {
+        "value": {"question": _QUESTION, "steps": _RIGHT, "return": "logits", "encoding_format": "base64"}
+    },
     "a batch, with probabilities": {
         "value": {
             "inputs": [{"question": _QUESTION, "steps": _RIGHT}],
