@@ -1,8 +1,8 @@
 """AsyncPRMClient: score solutions on a server, with the results that PRM gives in this process.
 
-The server sends logits, float32 values that JSON carries exactly, and the client makes step scores of them with the
-code that PRM uses, by the recipe that the server names. Solutions of a batch share requests, which saves most of what
-HTTP costs; each gets the result, or the error, that it would get by itself.
+The server sends logits, the base64 of float32 values, and the client makes step scores of them with the code that PRM
+uses, by the recipe that the server names. Solutions of a batch share requests, which saves most of what HTTP costs;
+each gets the result, or the error, that it would get by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from pydantic import ValidationError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -26,7 +25,7 @@ from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scorer import Item, OnError, checked_items, settled
 from vllm_prm.scores import Ranking, StepScores
-from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain
+from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain, unpacked
 
 _SCORE_PATH = "/v1/prm/score"
 
@@ -164,6 +163,7 @@ class AsyncPRMClient:
 
     def _request(self, solutions: Sequence[Solution]) -> ScoreRequest:
         fields: dict[str, Any] = {"model": self.model, "priority": self.priority, "return": "logits"}
+        fields["encoding_format"] = "base64"
         question, steps = solutions[0]
         if len(solutions) == 1:
             fields |= {"question": question, "steps": steps}
@@ -186,13 +186,13 @@ class AsyncPRMClient:
 
     def _checked(self, entry: Score, num_steps: int, recipe: Recipe) -> StepScores:
         """The scores by our own recipe. Raises EngineError if there are too few, or the server's own are others."""
-        rows = entry.logits or []
-        if not len(entry.step_scores) == len(rows) == num_steps or {len(row) for row in rows} != {len(recipe.weights)}:
+        rows = unpacked(entry.logits or [], len(recipe.weights))
+        if not len(entry.step_scores) == len(rows) == num_steps:
             raise EngineError(
                 f"{self._transport.url} sent {len(entry.step_scores)} scores and {len(rows)} rows of logits for "
                 f"{num_steps} steps. Please report this"
             )
-        scores = StepScores.from_logits(np.asarray(rows), recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
+        scores = StepScores.from_logits(rows, recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
         pairs = zip(scores.step_scores, entry.step_scores, strict=True)
         if not all(abs(score - servers) <= _SAME for score, servers in pairs):  # NaN is not
             raise EngineError(
