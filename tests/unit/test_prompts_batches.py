@@ -120,7 +120,7 @@ def test_these_solutions_are_planned_and_refused_in_large_numbers():
     planned = [scorings(random_solutions(recipe, 20), recipe) for recipe in RECIPES.values()]
     refusals = [str(error) for its in planned for error in its if isinstance(error, RequestError)]
     assert sum(isinstance(scoring, Scoring) for its in planned for scoring in its) > 400
-    assert sum("is not the step tag" in refusal for refusal in refusals) > 50
+    assert sum("is not the step tag" in refusal for refusal in refusals) > 20
 
 
 def test_an_error_stays_with_its_solution():
