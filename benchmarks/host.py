@@ -1,7 +1,7 @@
 """What does it cost the host to score a solution? A model of one tiny layer, so that little else takes time.
 
-Real solutions (data/prmbench-180.jsonl), every kind of prompt, a real tokenizer. All ways of a comparison take turns, in
-a new random order each round; what is reported is the median over rounds of one way's seconds over another's. Before
+Real solutions (data/prmbench-180.jsonl), every kind of prompt, a real tokenizer. All ways of a comparison take turns,
+in a new random order each round; what is reported is the median over rounds of one way's seconds over another's. Before
 anything is timed, planned ids are compared with the tokenizer's, and scores with those of `LLM.encode`.
 
 plan        Scoring(question, steps), one solution after the other / tokenizer.encode of the prompts' texts
@@ -123,14 +123,14 @@ def planning(recipe: Any, solutions: list[Solution], repeats: int) -> dict[str, 
     from vllm_prm.prompts.rounds import rounds_of
 
     drafts = [rounds_of(Written.of(question, steps, recipe)).drafts() for question, steps in solutions]
-    texts = [text for its_drafts in drafts for draft in its_drafts for text in draft.texts]
+    texts = [text for its_drafts in drafts for draft in its_drafts for text, _ in draft.texts]
     whole, tokenizer = drafts[0][0].is_whole, recipe.tokenizer
     planned = scorings(solutions, recipe)
     for scoring, its_drafts, solution in zip(planned, drafts, solutions, strict=True):
         assert scoring.prompts == Scoring(*solution, recipe).prompts
         encode = recipe.encode_text if whole else recipe.encode_part
         for prompt, draft in zip(scoring.prompts, its_drafts, strict=True):
-            assert len(draft.texts) > 1 or list(prompt.token_ids) == encode(draft.texts[0])
+            assert len(draft.texts) > 1 or list(prompt.token_ids) == encode(draft.texts[0][0])
     seconds = take_turns(
         {
             "plan": lambda: [Scoring(*solution, recipe) for solution in solutions],

@@ -23,7 +23,7 @@ _CHAT = (
     f"{{{{ message.content }}}}{END}{{% endfor %}}{{% if add_generation_prompt %}}{ANSWER}{{% endif %}}"
 )
 _NUMBERED = {"question": "{question} ", "step": "Step {k}: {step}"}
-# By name: the step tag's pieces, the offset, and the prompt. "common": the tag's text stands in steps and questions too.
+# By name: the step tag's pieces, the offset, and the prompt. "common": texts hold the tag too.
 KINDS: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "raw": ("ĠÐºÐ¸", 0, {**_NUMBERED, "tag": " ки", "separator": "\n"}),
     "raw, common tag": ("Ġ+", 0, {**_NUMBERED, "tag": " +", "separator": " "}),

@@ -41,8 +41,12 @@ def test_a_batch_has_the_ids_of_each_text_alone(family):
     recipe = plain(family)
     assert is_fast(type(recipe.tokenizer))
     texts = list(islice(texts_of(recipe.tokenizer, 1), TEXTS))
-    assert [e.token_ids for e in encode_all(recipe, texts, True)] == [recipe.encode_text(text) for text in texts]
-    assert [e.token_ids for e in encode_all(recipe, texts, False)] == [recipe.encode_part(text) for text in texts]
+    assert [e.token_ids for e in encode_all(recipe, [(text, ()) for text in texts], True)] == [
+        recipe.encode_text(text) for text in texts
+    ]
+    assert [e.token_ids for e in encode_all(recipe, [(text, ()) for text in texts], False)] == [
+        recipe.encode_part(text) for text in texts
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,7 +55,7 @@ def test_the_beginning_of_a_text_has_the_tokens_that_it_has_alone(family, is_who
     recipe = plain(family)
     encode = recipe.encode_text if is_whole else recipe.encode_part
     texts = list(islice(texts_of(recipe.tokenizer, 2), TEXTS))
-    for text, encoded in zip(texts, encode_all(recipe, texts, is_whole), strict=True):
+    for text, encoded in zip(texts, encode_all(recipe, [(text, ()) for text in texts], is_whole), strict=True):
         for end in range(len(text) + 1):
             assert encoded.beginning(recipe, end) == encode(text[:end]), (text, end)
 

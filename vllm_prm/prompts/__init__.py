@@ -8,6 +8,7 @@ texts.py    questions and steps as texts: cut, stripped, put into templates
 drafts.py   a draft -> token ids and positions
 tags.py     the tags among the tokens, found and verified
 encoding.py many texts -> token ids at once, and the tokens of a text's beginning
+prefixes.py beginnings of prompts whose tokens are known
 cuts.py     where a tokenizer provably cuts a text
 """
 

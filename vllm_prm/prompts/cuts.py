@@ -8,10 +8,10 @@ Three facts are used:
 
 added tokens   The library takes them out of a text first, and treats what stands before, between and after them
                separately. Not where one of them takes white space beside it along, or must be a word of its own.
-words          A byte-level tokenizer splits a text by a regular expression and merges only inside the pieces. No
-               alternative of the expressions in _WORDS matches a letter or digit followed by white space. Nor, but for
-               GPT-2's, a newline followed by a letter or digit, and `\\s*[\\r\\n]+` decides about newlines before the
-               look-ahead `\\s+(?!\\S)` could. None of them looks behind.
+words          A byte-level tokenizer splits a text by a regular expression and merges only inside the pieces. In no
+               piece of the expressions in _WORDS does a space follow anything but white space, or a newline a letter
+               or digit. Nor, but for GPT-2's, a letter or digit a newline; and there `\\s*[\\r\\n]+` takes a newline
+               before the look-ahead `\\s+(?!\\S)` could. None of them looks behind.
 merges         BPE never takes a merge back. So where two tokens meet in a piece, no merge ever went across, and those
                on the left were merged as if the text ended there. Not with `ignore_merges`: it looks up whole pieces.
 """
@@ -41,15 +41,17 @@ _WORDS = {
     _CASED % ("", "", r"\p{N}") + _CASED_PUNCTUATION,
 }
 _ALPHANUMERIC = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
-_WHITE = frozenset(" \n")
 
 
 @dataclass(frozen=True)
 class Cuts:
     """What is known of one tokenizer. Without any of it, nothing is claimed.
 
-    added: texts of its added tokens, by id. between_words: it cuts between a letter or digit and white space after it.
-    after_newline: and between a newline and a letter or digit. merges_only: a whole text is one piece of BPE.
+    added: texts of its added tokens, by id.
+    between_words: it cuts before a space that follows a word or punctuation, and before a newline that follows a letter
+        or digit.
+    after_newline: it cuts between a newline and a letter or digit.
+    merges_only: a whole text is one piece of BPE.
     """
 
     added: Mapping[int, str] = field(default_factory=dict)
@@ -62,7 +64,9 @@ class Cuts:
         if not self.between_words or not 0 < end < len(text):
             return False
         before, after = text[end - 1], text[end]
-        if after in _WHITE:
+        if after == " ":
+            return before.isalnum() or "!" <= before <= "~"  # all of ASCII that is neither white space nor control
+        if after == "\n":
             return before in _ALPHANUMERIC
         return self.after_newline and before == "\n" and after in _ALPHANUMERIC
 

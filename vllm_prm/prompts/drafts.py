@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Literal, Protocol
 
 from vllm_prm.errors import PRMError, RecipeError, RequestError
-from vllm_prm.prompts.encoding import Encoded, encode_all
+from vllm_prm.prompts.encoding import Encoded, Text, encode_all
 from vllm_prm.prompts.tags import Tokenized, last_tokens_of_tags
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -32,7 +32,8 @@ class Prompt:
 class Draft(Protocol):
     """A prompt before it is tokenized.
 
-    step: the index of the one step it asks about; None if it asks about all. texts: what is tokenized, each on its own.
+    step: the index of the one step it asks about; None if it asks about all.
+    texts: what is tokenized, each on its own, with the ends of the tags in it.
     is_whole: with the special tokens that the tokenizer adds.
     """
 
@@ -40,7 +41,7 @@ class Draft(Protocol):
     def step(self) -> int | None: ...
 
     @property
-    def texts(self) -> Sequence[str]: ...
+    def texts(self) -> Sequence[Text]: ...
 
     @property
     def is_whole(self) -> bool: ...
@@ -64,8 +65,8 @@ class TextDraft:
     step: int | None = None
 
     @property
-    def texts(self) -> Sequence[str]:
-        return (self.text,)
+    def texts(self) -> Sequence[Text]:
+        return ((self.text, self.tag_ends),)
 
     @property
     def is_whole(self) -> bool:
@@ -88,8 +89,8 @@ class SegmentsDraft:
     is_whole: Literal[False] = False
 
     @property
-    def texts(self) -> Sequence[str]:
-        return (self.question, *self.steps)
+    def texts(self) -> Sequence[Text]:
+        return [(text, ()) for text in (self.question, *self.steps)]
 
     def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
         bos = recipe.tokenizer.bos_token_id
@@ -132,7 +133,7 @@ def _batches(drafts: Sequence[tuple[Draft, int]]) -> Iterator[list[tuple[Draft, 
     characters = 0
     for draft, num_steps in drafts:
         batch.append((draft, num_steps))
-        characters += sum(map(len, draft.texts))
+        characters += sum(len(text) for text, _ in draft.texts)
         if characters >= _CHARACTERS_AT_ONCE:
             yield batch
             batch, characters = [], 0

@@ -32,6 +32,7 @@ def last_tokens_of_tags(
     text, token_ids = encoded.text, encoded.token_ids
     occurrences = _occurrences(recipe.step_tags, token_ids)
     if len(occurrences) == len(tag_ends) == _times_written(recipe, text):
+        encoded.remember(recipe, tag_ends[-1], {})
         return Tokenized(token_ids, occurrences)
     tag_positions = []
     for end, step in zip(tag_ends, steps, strict=True):
@@ -39,6 +40,8 @@ def last_tokens_of_tags(
         if token_ids[: len(beginning)] != beginning or not recipe.ends_with_tag(beginning):
             raise RequestError(_not_a_token(recipe, token_ids, beginning, step))
         tag_positions.append(len(beginning) - 1)
+    counts = {end: position + 1 for end, position in zip(tag_ends, tag_positions, strict=True)}
+    encoded.remember(recipe, tag_ends[-1], counts)
     return Tokenized(token_ids, tag_positions)
 
 
