@@ -17,6 +17,8 @@ from vllm_prm.recipes.binding import BoundRecipe
 _NO_CUTS = Cuts()
 _LOOKED_UP = 3  # tags from the end on: a beam grows by a step or two, or is sent again
 
+_KNOWN_MODULES = ("transformers.tokenization_utils", "vllm.tokenizers.hf")
+
 Text = tuple[str, Sequence[int]]  # with the indices just after each of its tags, ascending
 
 
@@ -163,9 +165,9 @@ def is_fast(kind: type) -> bool:
     """Whether tokenizers of this class are transformers' own on the tokenizers library.
 
     `encode` and the batch call are then two ways into the same function. A class of somebody else's may override one of
-    them, so all that they go through must be transformers'.
+    them, so all that they go through must be transformers', or vLLM's, whose pool hands both to a copy of it.
     """
     if not hasattr(kind, "backend_tokenizer"):
         return False
     ways = [getattr(kind, name, None) for name in ("encode", "__call__", "_encode_plus", "_batch_encode_plus")]
-    return all(way.__module__.startswith("transformers.tokenization_utils") for way in ways if way is not None)
+    return all(way.__module__.startswith(_KNOWN_MODULES) for way in ways if way is not None)
