@@ -90,6 +90,9 @@ class PRM(Scorer):
         self, planner: ThreadPoolExecutor, items: Sequence[_Checked]
     ) -> Iterator[list[Scoring | PRMError]]:
         """The items in chunks, planned. While the caller works on one, the next is planned, and no more."""
+        if len(items) <= _FIRST:  # a round of a search: no thread is worth starting
+            yield self._planned(items)
+            return
         next_one: Future[list[Scoring | PRMError]] | None = None
         for chunk in _chunks(items):
             this_one, next_one = next_one, planner.submit(self._planned, chunk)
