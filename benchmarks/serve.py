@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,11 @@ def flags(options: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def serving(model: str, options: dict[str, Any], log: Path) -> Iterator[Server]:
-    """A server with these engine options, stopped whatever happens; its output goes to `log`."""
+def serving(model: str, options: dict[str, Any], log: Path, vllm: Sequence[str] | None = None) -> Iterator[Server]:
+    """A server with these engine options, stopped whatever happens; its output goes to `log`.
+
+    vllm: a command that takes the place of `vllm`.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -56,7 +59,8 @@ def serving(model: str, options: dict[str, Any], log: Path) -> Iterator[Server]:
         environment = dict(os.environ)
     environment = {k: v for k, v in environment.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"), "HF_HUB_OFFLINE": "1"}
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", model, "--served-model-name", "prm"]
+    vllm = vllm or [str(Path(sys.executable).with_name("vllm"))]
+    command = [*vllm, "serve", model, "--served-model-name", "prm"]
     command += ["--port", str(port), *flags(options)]
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)

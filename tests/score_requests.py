@@ -25,6 +25,8 @@ BAD_SCORES = [
     ({"question": QUESTION, "candidates": []}, "candidates: list should have at least 1 item", "candidates"),
     ({**ONE, "aggregate": "max"}, "'min', 'product', 'mean', 'last' or 'sum_log', found the text \"max\"", "aggregate"),
     ({**ONE, "return": "all"}, "'scores', 'probabilities' or 'logits', found the text \"all\"", "return"),
+    ({**ONE, "encoding_format": "int8"}, "'float' or 'base64', found the text \"int8\"", "encoding_format"),
+    ({**ONE, "encoding_format": None}, "encoding_format: input should be 'float' or 'base64'", "encoding_format"),
     ({**ONE, "agregate": "min"}, "agregate: is not a field of this request", "agregate"),
     ({**ONE, "priority": "high"}, 'priority: input should be a valid integer, found the text "high"', "priority"),
     ({**ONE, "priority": 10**30}, "priority: ", "priority"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from base64 import b64decode
 
 import httpx
 import numpy as np
@@ -33,6 +34,7 @@ from vllm_prm.client import AsyncPRMClient, PRMClient
 from vllm_prm.errors import BatchError, PRMError, RequestError
 
 SCORING = (332, 333)
+ENCODINGS = ("float", "base64")
 # Matrices [out, in] of the tiny PRM's backbone.
 ADAPTED = {
     f"model.layers.{layer}.{name}": size
@@ -122,6 +124,31 @@ def test_probabilities_and_logits(http, client):
         assert entry[what] == [list(row) for row in getattr(found, what)]
         assert tuple(entry["step_scores"]) == found.step_scores
     assert np.float32(found.logits[0][0]) == found.logits[0][0]
+
+
+def test_base64_holds_the_same_numbers_in_float32(http):
+    inputs = [{"question": question, "steps": steps} for question, steps in SOLUTIONS[:3]]
+    inputs.insert(1, {"question": QUESTION, "steps": []})
+    for what in ("probabilities", "logits"):
+        answers = [ask(http, inputs=inputs, **{"return": what}, encoding_format=form)["data"] for form in ENCODINGS]
+        for numbers, text in zip(*answers, strict=True):
+            assert numbers["object"] == text["object"]
+            if numbers["object"] == "error":
+                continue
+            assert isinstance(text[what], str)
+            floats = np.frombuffer(b64decode(text[what]), "<f4").reshape(-1, len(SCORING))
+            expected = np.array(numbers[what])
+            assert floats.shape == expected.shape
+            assert np.abs(floats - expected).max() < 1e-5  # the two requests met other prompts in their batches
+            assert text["step_scores"] == pytest.approx(numbers["step_scores"], abs=1e-6)
+    assert set(ask(http, **ONE, encoding_format="base64")["data"][0]) == set(ask(http, **ONE)["data"][0])
+
+
+def test_an_answer_of_very_many_steps(http):
+    answer = ask(http, inputs=long_inputs(100), **{"return": "logits"})
+    assert sum(len(entry["logits"]) for entry in answer["data"]) > 1000
+    for entry in answer["data"]:
+        assert len(entry["logits"]) == len(entry["step_scores"])
 
 
 def test_candidates_and_rank(http, client):
@@ -276,6 +303,9 @@ def test_openapi_page(http):
             assert content["schema"]["$ref"].endswith("Request")
             for example in content["examples"].values():
                 assert http.post(path, json=example["value"]).status_code == 200
+    schemas = page["components"]["schemas"]
+    assert schemas["ScoreRequest"]["properties"]["encoding_format"]["enum"] == list(ENCODINGS)
+    assert {"type": "string"} in schemas["Score"]["properties"]["logits"]["anyOf"]
     assert page["paths"]["/v1/embeddings"]
     assert http.get("/docs").status_code == 200
 

@@ -64,8 +64,8 @@ def test_a_bad_solution_costs_only_itself(prm):
 def test_logits_that_are_not_finite_cost_only_their_solution(prm):
     encode = PRM._encode
 
-    def spoil(self, prompts, progress):
-        outputs = encode(self, prompts, progress)
+    def spoil(self, prompts, bar):
+        outputs = encode(self, prompts, bar)
         outputs[0].outputs.data = outputs[0].outputs.data.clone()
         outputs[0].outputs.data.view(len(prompts[0].positions), -1)[1] = float("nan")
         return outputs
@@ -80,8 +80,8 @@ def test_a_request_that_the_engine_gave_up_costs_only_its_solution(prm):
     """As vLLM says it from 0.32 on: an output with an error, and nothing else in it."""
     encode = PRM._encode
 
-    def give_up(self, prompts, progress):
-        _, *outputs = encode(self, prompts, progress)
+    def give_up(self, prompts, bar):
+        _, *outputs = encode(self, prompts, bar)
         return [SimpleNamespace(error=SimpleNamespace(message="out of blocks", retryable=True), outputs=None), *outputs]
 
     with patch.object(PRM, "_encode", give_up):
@@ -91,10 +91,15 @@ def test_a_request_that_the_engine_gave_up_costs_only_its_solution(prm):
     assert good.first_error() == 1
 
 
-def test_more_solutions_than_are_prepared_at_once(prm):
-    with patch("vllm_prm.engine.serve.offline._AT_ONCE", 3):
-        results = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)] * 4, progress=False)
-    assert [result.first_error() for result in results] == [None, 1] * 4
+def test_more_solutions_than_are_planned_at_once_have_one_progress_bar(prm, capsys):
+    items = [(QUESTION, RIGHT), (QUESTION, WRONG), 7] * 5
+    with patch.multiple("vllm_prm.engine.serve.offline", _FIRST=2, _MOST=4):
+        results = prm.score_batch(items, on_error="return")
+    assert [result.first_error() for result in results if not isinstance(result, PRMError)] == [None, 1] * 5
+    assert [isinstance(result, RequestError) for result in results] == [False, False, True] * 5
+    shown = capsys.readouterr().err
+    assert "Processed prompts" not in shown  # vLLM's own bars
+    assert "| 10/10 [" in shown
 
 
 def test_a_reward_function(prm):

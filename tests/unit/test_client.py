@@ -37,9 +37,8 @@ def test_score_is_complete_and_exact(url, server):
     with PRMClient(url, model="m", priority=3) as client:
         assert client.score("q", ["0.1", "-2.7"]) == scored(0.1, -2.7)
         assert client.recipe == RECIPE
-    assert server.seen == [
-        {"question": "q", "steps": ["0.1", "-2.7"], "return": "logits", "model": "m", "priority": 3}
-    ]  # fmt: skip
+    form = {"return": "logits", "encoding_format": "base64"}
+    assert server.seen == [{"question": "q", "steps": ["0.1", "-2.7"], "model": "m", "priority": 3, **form}]
     assert server.asked["recipe"] == 1
 
 

@@ -89,7 +89,7 @@ def test_the_form_of_a_request(url, server):
         client.score_batch([("q", ["1"]), ("q", ["2"])], progress=False)
         client.score_batch([("q", ["1"]), ("r", ["2"])], progress=False)
         client.rank("q", [["1"]])
-    common = {"model": "m", "return": "logits"}
+    common = {"model": "m", "return": "logits", "encoding_format": "base64"}
     assert server.seen == [
         {"question": "q", "candidates": [["1"], ["2"]], **common},
         {"inputs": [{"question": "q", "steps": ["1"]}, {"question": "r", "steps": ["2"]}], **common},

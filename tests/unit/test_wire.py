@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vllm_prm.aggregate import AGGREGATIONS
-from vllm_prm.wire import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain
+from vllm_prm.errors import EngineError
+from vllm_prm.wire import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain, packed, unpacked
 
 ONE = {"question": "q", "steps": ["a", "b"]}
 
@@ -31,6 +35,7 @@ def test_three_ways_to_ask():
 def test_defaults():
     request = ScoreRequest.model_validate(ONE)
     assert (request.model, request.aggregate, request.returned, request.priority) == (None, None, "scores", 0)
+    assert request.encoding_format == "float"
 
 
 def test_a_malformed_solution_of_a_batch_keeps_its_place():
@@ -124,3 +129,33 @@ def test_float32_values_cross_json_exactly(values):
     sent = ScoreResponse.model_validate({**body, "usage": usage}).model_dump(exclude_unset=True)
     assert sent == {**body, "usage": usage}  # nothing added, first_error: null kept
     assert json.loads(json.dumps(sent))["data"][0]["logits"] == [values]
+
+
+float32s = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(
+    st.integers(1, 3).flatmap(lambda width: st.lists(st.lists(float32s, min_size=width, max_size=width), min_size=1))
+)
+def test_rows_cross_the_wire_exactly_as_lists_and_packed(rows):
+    width = len(rows[0])
+    text = packed(rows)
+    assert packed(tuple(map(tuple, rows))) == packed(np.array(rows)) == text
+    floats = [value for row in rows for value in row]
+    assert base64.b64decode(text) == struct.pack(f"<{len(floats)}f", *floats)  # as another client would read it
+    for sent in (text, rows):
+        assert np.array_equal(unpacked(json.loads(json.dumps(sent)), width), rows)
+    assert unpacked(text, width).dtype == np.float32
+
+
+def test_no_rows():
+    assert packed([]) == ""
+    assert unpacked("", 2).shape == unpacked([], 2).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "rows", ["AAAA", "AAAAAA==", packed([[1.0, 2.0, 3.0]]), "no base64!", "ки", [[1.0]], [[1.0], [2.0, 3.0]]]
+)
+def test_what_is_no_rows_of_two(rows):
+    with pytest.raises(EngineError, match="expected rows of 2 numbers"):
+        unpacked(rows, 2)

@@ -1,7 +1,7 @@
 """ScoreRoute: solutions -> step scores from `/v1/prm/score`, the route of a server with our plugin.
 
-The server sends logits, float32 values that JSON carries exactly, and step scores are made of them with the code that
-PRM uses, by the recipe that the server names. The server's own step scores are a check: they must be the same.
+The server sends logits, the base64 of float32 values, and step scores are made of them with the code that PRM uses, by
+the recipe that the server names. The server's own step scores are a check: they must be the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from vllm_prm.client.batch import Result
@@ -19,7 +18,7 @@ from vllm_prm.client.transport import Refusal, Transport, error_of
 from vllm_prm.errors import EngineError, PRMError, RecipeError, RequestError
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scores import StepScores
-from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain
+from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain, unpacked
 
 _PATH = "/v1/prm/score"
 
@@ -72,6 +71,7 @@ class ScoreRoute:
 
     def _request(self, solutions: Sequence[Solution]) -> ScoreRequest:
         fields: dict[str, Any] = {"model": self._model, "priority": self._priority, "return": "logits"}
+        fields["encoding_format"] = "base64"
         question, steps = solutions[0]
         if len(solutions) == 1:
             fields |= {"question": question, "steps": steps}
@@ -94,13 +94,13 @@ class ScoreRoute:
 
     def _checked(self, entry: Score, num_steps: int, recipe: Recipe) -> StepScores:
         """The scores by our own recipe. Raises EngineError if there are too few, or the server's own are others."""
-        rows = entry.logits or []
-        if not len(entry.step_scores) == len(rows) == num_steps or {len(row) for row in rows} != {len(recipe.weights)}:
+        rows = unpacked(entry.logits or [], len(recipe.weights))
+        if not len(entry.step_scores) == len(rows) == num_steps:
             raise EngineError(
                 f"{self._transport.url} sent {len(entry.step_scores)} scores and {len(rows)} rows of logits for "
                 f"{num_steps} steps. Please report this"
             )
-        scores = StepScores.from_logits(np.asarray(rows), recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
+        scores = StepScores.from_logits(rows, recipe, entry.num_prompt_tokens, entry.num_cached_tokens)
         pairs = zip(scores.step_scores, entry.step_scores, strict=True)
         if not all(abs(score - servers) <= _SAME for score, servers in pairs):  # NaN is not
             raise EngineError(

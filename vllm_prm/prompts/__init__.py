@@ -7,10 +7,13 @@ chats.py    conversations through the tokenizer's chat template
 texts.py    questions and steps as texts: cut, stripped, put into templates
 drafts.py   a draft -> token ids and positions
 tags.py     the tags among the tokens, found and verified
+encoding.py many texts -> token ids at once, and the tokens of a text's beginning
+prefixes.py beginnings of prompts whose tokens are known
+cuts.py     where a tokenizer provably cuts a text
 """
 
 from vllm_prm.prompts.drafts import Prompt
-from vllm_prm.prompts.scoring import Scoring, scorings
+from vllm_prm.prompts.scoring import Scoring, scorings, take_all
 from vllm_prm.prompts.texts import split_steps
 
-__all__ = ["Prompt", "Scoring", "scorings", "split_steps"]
+__all__ = ["Prompt", "Scoring", "scorings", "split_steps", "take_all"]

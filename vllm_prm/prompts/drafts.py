@@ -6,12 +6,19 @@ the tokenizer merged with the text beside it is refused, naming the step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Literal, Protocol
 
-from vllm_prm.errors import RecipeError, RequestError
+from vllm_prm.errors import PRMError, RecipeError, RequestError
+from vllm_prm.prompts.encoding import Encoded, Text, encode_all
 from vllm_prm.prompts.tags import Tokenized, last_tokens_of_tags
 from vllm_prm.recipes.binding import BoundRecipe
+
+# Characters that are tokenized by one call: enough for every core. What the tokenizers library keeps of them takes
+# some 50 bytes each (measured).
+_CHARACTERS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,25 @@ class Prompt:
 
 
 class Draft(Protocol):
-    """A prompt before it is tokenized. step: the index of the one step it asks about; None if it asks about all."""
+    """A prompt before it is tokenized.
+
+    step: the index of the one step it asks about; None if it asks about all.
+    texts: what is tokenized, each on its own, with the ends of the tags in it.
+    is_whole: with the special tokens that the tokenizer adds.
+    """
 
     @property
     def step(self) -> int | None: ...
 
-    def tokenized(self, recipe: BoundRecipe, num_steps: int) -> Tokenized: ...
+    @property
+    def texts(self) -> Sequence[Text]: ...
+
+    @property
+    def is_whole(self) -> bool: ...
+
+    def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
+        """texts: this draft's, tokenized."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,11 +64,19 @@ class TextDraft:
     is_chat: bool
     step: int | None = None
 
-    def tokenized(self, recipe: BoundRecipe, num_steps: int) -> Tokenized:
-        encode = recipe.encode_part if self.is_chat else recipe.encode_text
+    @property
+    def texts(self) -> Sequence[Text]:
+        return ((self.text, self.tag_ends),)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.is_chat
+
+    def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
+        (encoded,) = texts
         steps = range(len(self.tag_ends)) if self.step is None else [self.step] * len(self.tag_ends)
         names = [f"step {step + 1} of {num_steps}" for step in steps]
-        return last_tokens_of_tags(recipe, self.text, self.tag_ends, names, encode)
+        return last_tokens_of_tags(recipe, encoded, self.tag_ends, names)
 
 
 @dataclass(frozen=True)
@@ -58,28 +86,63 @@ class SegmentsDraft:
     question: str
     steps: tuple[str, ...]
     step: None = None
+    is_whole: Literal[False] = False
 
-    def tokenized(self, recipe: BoundRecipe, num_steps: int) -> Tokenized:
+    @property
+    def texts(self) -> Sequence[Text]:
+        return [(text, ()) for text in (self.question, *self.steps)]
+
+    def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
         bos = recipe.tokenizer.bos_token_id
         if bos is None:
             raise RecipeError(
                 f"recipe {recipe.recipe.name!r} begins with BOS, and this tokenizer has none; "
                 "use the tokenizer that came with the model"
             )
-        token_ids = [bos, *recipe.encode_part(self.question)]
+        question, *steps = texts
+        token_ids = [bos, *question.token_ids]
         tag_positions = []
-        for step in self.steps:
-            token_ids += [*recipe.encode_part(step), *recipe.step_tags[0]]
+        for step in steps:
+            token_ids += step.token_ids
+            token_ids += recipe.step_tags[0]
             tag_positions.append(len(token_ids) - 1)
         return Tokenized(token_ids, tag_positions)
 
 
-def prompt_of(draft: Draft, recipe: BoundRecipe, num_steps: int, max_tokens: int | None) -> Prompt:
-    """The draft as tokens. num_steps: of the solution, for messages. max_tokens: the longest prompt the model takes.
+def prompts_of(
+    drafts: Sequence[tuple[Draft, int]], recipe: BoundRecipe, max_tokens: int | None
+) -> Iterator[Prompt | PRMError]:
+    """Each draft as tokens, in order; in the place of one that cannot be scored, its error. Tokenized many at once.
 
-    Raises RequestError if the prompt is too long or a tag is no token of its own, naming the step.
+    drafts: each with the number of its solution's steps, for messages. max_tokens: the longest prompt the model takes.
     """
-    tokenized = draft.tokenized(recipe, num_steps)
+    for batch in _batches(drafts):
+        texts = [text for draft, _ in batch for text in draft.texts]
+        encoded = iter(encode_all(recipe, texts, batch[0][0].is_whole))  # all drafts of a recipe are of one kind
+        for draft, num_steps in batch:
+            its_texts = list(islice(encoded, len(draft.texts)))
+            try:
+                yield _prompt(draft, draft.tokenized(recipe, its_texts, num_steps), recipe, num_steps, max_tokens)
+            except PRMError as error:
+                yield error
+
+
+def _batches(drafts: Sequence[tuple[Draft, int]]) -> Iterator[list[tuple[Draft, int]]]:
+    """At least one draft each, and as many as are tokenized at once."""
+    batch: list[tuple[Draft, int]] = []
+    characters = 0
+    for draft, num_steps in drafts:
+        batch.append((draft, num_steps))
+        characters += sum(len(text) for text, _ in draft.texts)
+        if characters >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _prompt(draft: Draft, tokenized: Tokenized, recipe: BoundRecipe, num_steps: int, max_tokens: int | None) -> Prompt:
+    """Raises RequestError if the prompt is too long, naming the step."""
     length, tag_positions = len(tokenized.token_ids), tokenized.tag_positions
     if max_tokens is not None and length > max_tokens:
         late = next((index for index, position in enumerate(tag_positions) if position >= max_tokens), num_steps - 1)

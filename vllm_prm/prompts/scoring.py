@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
 from vllm_prm.errors import PRMError
 from vllm_prm.inputs import checked_steps, checked_text
-from vllm_prm.prompts.drafts import Prompt, prompt_of
+from vllm_prm.prompts.drafts import Draft, Prompt, prompts_of
 from vllm_prm.prompts.layouts import Solution
 from vllm_prm.prompts.rounds import rounds_of
 from vllm_prm.recipes.binding import BoundRecipe
@@ -33,13 +34,18 @@ class Scoring:
         Raises RequestError if the question or a step cannot be scored as it is, naming the step, and RecipeError if
         the tokenizer or its chat template does not fit the recipe.
         """
+        self._begin(question, steps, recipe, max_tokens)
+        _raise(*_plan([self], recipe, max_tokens))
+
+    def _begin(self, question: str, steps: Sequence[str], recipe: BoundRecipe, max_tokens: int | None) -> None:
+        """All of the constructor's work but the prompts."""
         solution = Solution.of(checked_text(question, "question"), checked_steps(steps), recipe)
         self._recipe = recipe
         self._num_steps = len(solution.steps)
         self._max_tokens = max_tokens
         self._rounds = rounds_of(solution)
         self.num_prompt_tokens = self.num_cached_tokens = 0
-        self.prompts = self._next_prompts()
+        self.prompts: list[Prompt] = []
 
     def take(self, logits: Sequence[np.ndarray], num_cached_tokens: int = 0) -> None:
         """Hand in the logits of `prompts`; afterwards `prompts` are the next ones.
@@ -47,6 +53,10 @@ class Scoring:
         logits: per prompt, in order, its [positions, scoring tokens], flat or not. num_cached_tokens: of these prompts.
         Raises as the constructor does, and EngineError for logits that do not fit the prompts.
         """
+        _raise(*take_all([(self, logits, num_cached_tokens)]))
+
+    def _take(self, logits: Sequence[np.ndarray], num_cached_tokens: int) -> None:
+        """All of `take` but the next prompts."""
         width = len(self._recipe.scoring_ids)
         rows = [
             logits_matrix(values, width, len(prompt.positions))
@@ -55,7 +65,6 @@ class Scoring:
         self.num_prompt_tokens += sum(len(prompt.token_ids) for prompt in self.prompts)
         self.num_cached_tokens += num_cached_tokens
         self._rounds.take(rows)
-        self.prompts = self._next_prompts()
 
     def result(self) -> StepScores:
         """The step scores, once `prompts` is empty. Raises EngineError for logits that are not finite numbers."""
@@ -64,19 +73,71 @@ class Scoring:
         logits = self._rounds.step_logits()
         return StepScores.from_logits(logits, self._recipe.recipe, self.num_prompt_tokens, self.num_cached_tokens)
 
-    def _next_prompts(self) -> list[Prompt]:
-        drafts = self._rounds.drafts()
-        return [prompt_of(draft, self._recipe, self._num_steps, self._max_tokens) for draft in drafts]
-
 
 def scorings(
     solutions: Sequence[tuple[str, Sequence[str]]], recipe: BoundRecipe, max_tokens: int | None = None
 ) -> list[Scoring | PRMError]:
-    """A Scoring for each (question, steps), in order; in the place of one that cannot be scored, its error."""
-    results: list[Scoring | PRMError] = []
+    """A Scoring for each (question, steps), in order; in the place of one that cannot be scored, its error.
+
+    All texts are tokenized together, on every core, which is faster than one solution at a time.
+    """
+    begun: list[Scoring | PRMError] = []
     for question, steps in solutions:
+        scoring = Scoring.__new__(Scoring)
         try:
-            results.append(Scoring(question, steps, recipe, max_tokens))
+            scoring._begin(question, steps, recipe, max_tokens)
+            begun.append(scoring)
         except PRMError as error:
-            results.append(error)
-    return results
+            begun.append(error)
+    errors = iter(_plan([scoring for scoring in begun if isinstance(scoring, Scoring)], recipe, max_tokens))
+    return [next(errors) or scoring if isinstance(scoring, Scoring) else scoring for scoring in begun]
+
+
+def take_all(answers: Sequence[tuple[Scoring, Sequence[np.ndarray], int]]) -> list[PRMError | None]:
+    """`Scoring.take` for several scorings of one recipe: their next prompts are tokenized together.
+
+    answers: each scoring with what its `take` is given. Returns, for each, what its `take` would raise.
+    """
+    errors: dict[int, PRMError] = {}
+    for index, (scoring, logits, num_cached_tokens) in enumerate(answers):
+        try:
+            scoring._take(logits, num_cached_tokens)
+        except PRMError as error:
+            errors[index] = error
+    indices = [index for index in range(len(answers)) if index not in errors]
+    if indices:
+        first, *_ = answers[0]
+        planned = _plan([answers[index][0] for index in indices], first._recipe, first._max_tokens)
+        errors |= {index: error for index, error in zip(indices, planned, strict=True) if error is not None}
+    return [errors.get(index) for index in range(len(answers))]
+
+
+def _plan(scorings: Sequence[Scoring], recipe: BoundRecipe, max_tokens: int | None) -> list[PRMError | None]:
+    """Give each scoring its next prompts. Returns the error of each that cannot have them."""
+    drafts: list[list[Draft] | PRMError] = []
+    for scoring in scorings:
+        try:
+            drafts.append(scoring._rounds.drafts())
+        except PRMError as error:  # the tokenizer's chat template does not fit
+            drafts.append(error)
+    pairs = [
+        (draft, scoring._num_steps)
+        for scoring, its_drafts in zip(scorings, drafts, strict=True)
+        if isinstance(its_drafts, list)
+        for draft in its_drafts
+    ]
+    prompts = prompts_of(pairs, recipe, max_tokens)
+    errors: list[PRMError | None] = []
+    for scoring, its_drafts in zip(scorings, drafts, strict=True):
+        if isinstance(its_drafts, PRMError):
+            errors.append(its_drafts)
+            continue
+        its_prompts = list(islice(prompts, len(its_drafts)))
+        errors.append(next((prompt for prompt in its_prompts if isinstance(prompt, PRMError)), None))
+        scoring.prompts = [prompt for prompt in its_prompts if isinstance(prompt, Prompt)]
+    return errors
+
+
+def _raise(error: PRMError | None) -> None:
+    if error is not None:
+        raise error

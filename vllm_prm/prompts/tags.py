@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vllm_prm.errors import RequestError
+from vllm_prm.prompts.encoding import Encoded
 from vllm_prm.recipes.binding import BoundRecipe
 
 
@@ -18,45 +19,46 @@ class Tokenized:
 
 
 def last_tokens_of_tags(
-    recipe: BoundRecipe,
-    text: str,
-    tag_ends: Sequence[int],
-    steps: Sequence[str],
-    encode: Callable[[str], list[int]],
+    recipe: BoundRecipe, encoded: Encoded, tag_ends: Sequence[int], steps: Sequence[str]
 ) -> Tokenized:
-    """Tokenize a text and find the tags that it writes.
+    """Find the tags that a tokenized text writes.
 
-    tag_ends: indices into `text` just after each of those tags. steps: whose tags they are ("step 1 of 3"), for
+    tag_ends: indices into the text just after each of those tags. steps: whose tags they are ("step 1 of 3"), for
     messages. Raises RequestError naming the first step whose tag is no token of its own.
 
     Where the tag's text occurs as often as it was written, the tokens found are those. Where a step or the question
     holds it too, or a token is missing, each written tag is looked up at the end of the tokens of the text up to it.
     """
-    token_ids = encode(text)
+    text, token_ids = encoded.text, encoded.token_ids
     occurrences = _occurrences(recipe.step_tags, token_ids)
     if len(occurrences) == len(tag_ends) == _times_written(recipe, text):
+        encoded.remember(recipe, tag_ends[-1], {})
         return Tokenized(token_ids, occurrences)
     tag_positions = []
     for end, step in zip(tag_ends, steps, strict=True):
-        beginning = token_ids if end == len(text) else encode(text[:end])
+        beginning = encoded.beginning(recipe, end)
         if token_ids[: len(beginning)] != beginning or not recipe.ends_with_tag(beginning):
             raise RequestError(_not_a_token(recipe, token_ids, beginning, step))
         tag_positions.append(len(beginning) - 1)
+    counts = {end: position + 1 for end, position in zip(tag_ends, tag_positions, strict=True)}
+    encoded.remember(recipe, tag_ends[-1], counts)
     return Tokenized(token_ids, tag_positions)
 
 
 def _occurrences(tags: Sequence[tuple[int, ...]], token_ids: list[int]) -> list[int]:
-    """Positions of the last token of every tag."""
-    last_ids = {tag[-1] for tag in tags}
-    longest = max(map(len, tags))
-    candidates = [position for position, token_id in enumerate(token_ids) if token_id in last_ids]
-    if longest == 1:
-        return candidates
-    return [
-        position
-        for position in candidates
-        if any(tuple(token_ids[max(0, position + 1 - len(tag)) : position + 1]) == tag for tag in tags)
-    ]
+    """Positions of the last token of every tag, ascending."""
+    positions = set()
+    for tag in tags:
+        start = len(tag) - 1
+        for _ in range(token_ids.count(tag[-1])):
+            try:
+                position = token_ids.index(tag[-1], start)
+            except ValueError:  # the last ones stand before `start`
+                break
+            if len(tag) == 1 or tuple(token_ids[position + 1 - len(tag) : position + 1]) == tag:
+                positions.add(position)
+            start = position + 1
+    return sorted(positions)
 
 
 def _times_written(recipe: BoundRecipe, text: str) -> int:

@@ -1,9 +1,11 @@
 """What our HTTP routes and their clients send each other.
 
 types.py   the bodies of requests and responses
+arrays.py  rows of numbers in them, as lists or packed
 faults.py  what is wrong with a body, in sentences
 """
 
+from vllm_prm.wire.arrays import packed, unpacked
 from vllm_prm.wire.faults import explain
 from vllm_prm.wire.types import (
     CachedTokens,
@@ -34,4 +36,6 @@ __all__ = [
     "Solution",
     "Usage",
     "explain",
+    "packed",
+    "unpacked",
 ]

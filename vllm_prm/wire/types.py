@@ -26,11 +26,13 @@ from pydantic_core import PydanticCustomError
 
 from vllm_prm.inputs import half_character
 from vllm_prm.recipes.types import Aggregation
+from vllm_prm.wire.arrays import Rows
 from vllm_prm.wire.faults import OURS, explain
 
 _PRIORITY = Field(ge=-(2**31), le=2**31 - 1)  # far inside the 64-bit integers vLLM sends to its engine process
 
 Returned = Literal["scores", "probabilities", "logits"]
+EncodingFormat = Literal["float", "base64"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class ScoreRequest(_Request):
         description="What to give beside the step scores: the scoring tokens' probabilities, or their logits, "
         "one row per step.",
     )
+    encoding_format: EncodingFormat = Field(
+        default="float",
+        description="How `return`'s numbers are written: as JSON's, or as the base64 of their float32 bytes, which is "
+        "small and quick to read.",
+    )
     priority: Annotated[StrictInt, _PRIORITY] = Field(
         default=0, description="Lower runs earlier; needs a server started with --scheduling-policy priority."
     )
@@ -134,6 +141,9 @@ class ErrorInfo(BaseModel):
     code: int
 
 
+_BASE64 = "with encoding_format base64 one string for the solution, the base64 of little-endian float32, row by row"
+
+
 class Score(BaseModel):
     """One solution's answer. Step scores are in [0, 1], one per step, in order."""
 
@@ -142,8 +152,10 @@ class Score(BaseModel):
     step_scores: list[float]
     score: float = Field(description="The step scores, aggregated.")
     first_error: int | None = Field(description="0-based index of the first step that scores below 0.5; null: none.")
-    probabilities: list[list[float]] | None = Field(default=None, description="[steps, scoring tokens]")
-    logits: list[list[float]] | None = Field(default=None, description="[steps, scoring tokens], float32 values")
+    probabilities: Rows | None = Field(
+        default=None, description=f"[steps, scoring tokens], float64 values; {_BASE64}, where they are rounded to it."
+    )
+    logits: Rows | None = Field(default=None, description=f"[steps, scoring tokens], float32 values; {_BASE64}.")
     num_prompt_tokens: int
     num_cached_tokens: int = Field(description="Prompt tokens that came from vLLM's prefix cache.")
 

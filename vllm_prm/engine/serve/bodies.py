@@ -19,6 +19,7 @@ from vllm_prm.wire import (
     ScoreResponse,
     Solution,
     Usage,
+    packed,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ async def _entry(
             num_cached_tokens=scores.num_cached_tokens,
         )
         if request.returned != "scores":
-            setattr(entry, request.returned, [list(row) for row in getattr(scores, request.returned)])
+            rows = getattr(scores, request.returned)
+            is_packed = request.encoding_format == "base64"
+            setattr(entry, request.returned, packed(rows) if is_packed else [*map(list, rows)])
         return entry
     except SOLUTION_ERRORS as error:
         param = solution.param if isinstance(solution, Malformed) else None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vllm_prm.engine.compat import check_vllm, request_failure
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
-from vllm_prm.prompts import Prompt, Scoring
+from vllm_prm.prompts import Prompt, Scoring, scorings, take_all
 from vllm_prm.recipes import Recipe, bind, recipe_for
 from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
 from vllm_prm.scores import StepScores
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from vllm import LLM
     from vllm.outputs import PoolingRequestOutput
 
-# Solutions whose prompts are built before the engine gets them: enough to fill any batch, little to hold in memory.
-_AT_ONCE = 4096
+# Solutions that are planned at once. Few at first, because the engine waits for them; then more each time, because it
+# runs empty at the end of each. While it works on some, the next are planned: that takes a fraction of its time.
+_FIRST, _MOST = 256, 4096
+
+_Checked = tuple[str, list[str]] | RequestError
 
 
 class PRM(Scorer):
@@ -72,45 +78,68 @@ class PRM(Scorer):
     ) -> list[StepScores | PRMError]:
         checked = checked_items(items, on_error)
         results: list[StepScores | PRMError] = []
-        for start in range(0, len(checked), _AT_ONCE):
-            results += self._score_some(checked[start : start + _AT_ONCE], progress)
+        with (
+            ThreadPoolExecutor(1, "prm-planner") as planner,
+            tqdm(total=len(checked), desc="Scoring", unit="prompt", disable=not progress) as bar,
+        ):
+            for planned in self._planned_ahead(planner, checked):
+                results += self._scored(planned, bar)
         return settled(results, on_error)
 
-    def _score_some(
-        self, items: Sequence[tuple[str, list[str]] | RequestError], progress: bool
-    ) -> list[StepScores | PRMError]:
-        results: dict[int, StepScores | PRMError] = {}
-        scorings: dict[int, Scoring] = {}  # by index of the item, those that still wait for logits
+    def _planned_ahead(
+        self, planner: ThreadPoolExecutor, items: Sequence[_Checked]
+    ) -> Iterator[list[Scoring | PRMError]]:
+        """The items in chunks, planned. While the caller works on one, the next is planned, and no more."""
+        if len(items) <= _FIRST:  # a round of a search: no thread is worth starting
+            yield self._planned(items)
+            return
+        next_one: Future[list[Scoring | PRMError]] | None = None
+        for chunk in _chunks(items):
+            this_one, next_one = next_one, planner.submit(self._planned, chunk)
+            if this_one is not None:
+                yield this_one.result()
+        if next_one is not None:
+            yield next_one.result()
+
+    def _planned(self, items: Sequence[_Checked]) -> list[Scoring | PRMError]:
         longest = self.llm.model_config.max_model_len
-        for index, item in enumerate(items):
-            try:
-                if isinstance(item, RequestError):
-                    raise item
-                scorings[index] = Scoring(*item, self._bound_recipe, longest)
-            except PRMError as error:
-                results[index] = error
-        while scorings:
-            outputs = iter(
-                self._encode([prompt for scoring in scorings.values() for prompt in scoring.prompts], progress)
-            )
-            for index, scoring in list(scorings.items()):
+        solutions = [item for item in items if not isinstance(item, RequestError)]
+        planned = iter(scorings(solutions, self._bound_recipe, longest))
+        return [item if isinstance(item, RequestError) else next(planned) for item in items]
+
+    def _scored(self, planned: Sequence[Scoring | PRMError], bar: tqdm) -> list[StepScores | PRMError]:
+        results: dict[int, StepScores | PRMError] = {}
+        waiting: dict[int, Scoring] = {}  # by index into `planned`, those that still wait for logits
+        for index, scoring in enumerate(planned):
+            if isinstance(scoring, Scoring):
+                waiting[index] = scoring
+            else:
+                results[index] = scoring
+        bar.total -= len(planned)  # a solution counts as one prompt until its prompts are known
+        while waiting:
+            outputs = iter(self._encode([prompt for scoring in waiting.values() for prompt in scoring.prompts], bar))
+            answers = {}
+            for index, scoring in waiting.items():
                 its_outputs = list(islice(outputs, len(scoring.prompts)))
                 try:
-                    scoring.take(
-                        [_logits(output) for output in its_outputs],
-                        sum(output.num_cached_tokens or 0 for output in its_outputs),
-                    )
-                    if scoring.prompts:
-                        continue
-                    results[index] = scoring.result()
-                except PRMError as error:  # of the next prompts, or of logits that are not finite
+                    logits = [_logits(output) for output in its_outputs]
+                except PRMError as error:
                     results[index] = error
-                del scorings[index]
-        return [results[index] for index in range(len(items))]
+                    continue
+                answers[index] = (scoring, logits, sum(output.num_cached_tokens or 0 for output in its_outputs))
+            waiting = {}
+            faults = take_all(list(answers.values()))  # of logits that do not fit, or of the next prompts
+            for (index, (scoring, *_)), fault in zip(answers.items(), faults, strict=True):
+                if fault is None and scoring.prompts:
+                    waiting[index] = scoring
+                else:
+                    results[index] = fault or _result(scoring)
+        return [results[index] for index in range(len(planned))]
 
-    def _encode(self, prompts: Sequence[Prompt], progress: bool) -> list[PoolingRequestOutput]:
+    def _encode(self, prompts: Sequence[Prompt], bar: tqdm) -> list[PoolingRequestOutput]:
         from vllm import PoolingParams
 
+        bar.total += len(prompts)
         return self.llm.encode(
             [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
             [
@@ -119,8 +148,43 @@ class PRM(Scorer):
             ],
             pooling_task="embed",
             lora_request=self._lora,
-            use_tqdm=progress,
+            use_tqdm=_PartOf(bar),
         )
+
+
+class _PartOf:
+    """A progress bar for vLLM that moves one of ours, so that many calls have one bar.
+
+    vLLM makes its bars by calling what it is given, as tqdm itself is called.
+    """
+
+    n = -1  # vLLM refreshes a bar whose `n` is the number of its prompts; ours refreshes itself
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+
+    def __call__(self, iterable: Iterable[Any] | None = None, **_: Any) -> Any:
+        return self if iterable is None else iterable  # a second bar, of prompts handed over: not shown
+
+    def update(self, n: int = 1) -> None:
+        self._bar.update(n)
+
+    def close(self) -> None:
+        return
+
+
+def _chunks(items: Sequence[_Checked]) -> Iterator[Sequence[_Checked]]:
+    start, size = 0, _FIRST
+    while start < len(items):
+        yield items[start : start + size]
+        start, size = start + size, min(2 * size, _MOST)
+
+
+def _result(scoring: Scoring) -> StepScores | PRMError:
+    try:
+        return scoring.result()
+    except PRMError as error:  # logits that are not finite
+        return error
 
 
 def _logits(output: PoolingRequestOutput) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Every prompt goes through `EngineClient.encode`, so batching, prefix cache, priorities, LoRA, tracing and metrics are
 vLLM's. All solutions of a request are under way at once; text is tokenized in the renderer's threads, off the event
-loop. What is wrong with one solution stays with that solution; what is wrong with the server (an engine that died, a
-full queue) fails the whole request, with vLLM's status.
+loop (planning.py), and so are large numbers of scores made. What is wrong with one solution stays with that solution;
+what is wrong with the server (an engine that died, a full queue) fails the whole request, with vLLM's status.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from vllm.utils.async_utils import make_async
 
 from vllm_prm.engine.compat import request_failure
 from vllm_prm.engine.positions import positions_request
+from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.settings import recipe_settings
 from vllm_prm.errors import PRMError, RequestError, ScorerError
-from vllm_prm.prompts import Scoring
+from vllm_prm.prompts import Scoring, scorings
 from vllm_prm.recipes import bind
 from vllm_prm.scores import StepScores, logits_matrix
 from vllm_prm.wire import ErrorInfo, RecipeResponse
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 
 # What one solution can be wrong in: ours, vLLM's, and vLLM's that are still plain (its handlers answer those with 400).
 SOLUTION_ERRORS = (PRMError, VLLMClientError, ValueError)
+
+# Steps whose scores are made on the event loop: 13 take 0.02 ms there, 1,000 take 0.4 ms (measured), and the way to a
+# thread and back 0.1 ms.
+_FEW_STEPS = 1000
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -77,6 +82,7 @@ class PRMServing(BaseServing):
         self.recipe = recipe
         # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
         self._executor = engine_client.renderer._executor
+        self._planner = Planner(self._scorings, self._executor, self.model_config.renderer_num_workers)
         self._described: RecipeResponse | None = None
 
     @property
@@ -104,17 +110,20 @@ class PRMServing(BaseServing):
 
     async def score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
         """Score one solution. name: unique within the request. Raises one of SOLUTION_ERRORS if it cannot be."""
-        scoring = await self._off_the_loop(self._scoring)(question, steps)
+        scoring = await self._planner.scoring(question, steps)
+        scores: StepScores | None = None
         rounds = 0
-        while scoring.prompts:
+        while scores is None:
             outputs = await concurrently(
-                self._encode(list(prompt.token_ids), list(prompt.positions), caller, f"{name}-{rounds}-{i}")
+                self._encode(list(prompt.token_ids), prompt.positions, caller, f"{name}-{rounds}-{i}")
                 for i, prompt in enumerate(scoring.prompts)
             )
             rounds += 1
-            num_cached = sum(output.num_cached_tokens or 0 for output in outputs)
-            await self._off_the_loop(scoring.take)([_logits(output) for output in outputs], num_cached)
-        return scoring.result()
+            if self._asks_once and len(steps) <= _FEW_STEPS:
+                scores = _scores(scoring, outputs)
+            else:  # recipes that ask again make their next prompts then, which is to tokenize
+                scores = await self._off_the_loop(_scores)(scoring, outputs)
+        return scores
 
     async def score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         """Score a text as it stands, at the step tags in it. Raises one of SOLUTION_ERRORS if it cannot be."""
@@ -150,14 +159,18 @@ class PRMServing(BaseServing):
         awaitable: Callable[_P, Awaitable[_T]] = make_async(function, executor=self._executor)
         return awaitable
 
-    def _scoring(self, question: str, steps: Sequence[str]) -> Scoring:
-        return Scoring(question, steps, self.bound_recipe, self.model_config.max_model_len)
+    def _scorings(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[Scoring | PRMError]:
+        return scorings(solutions, self.bound_recipe, self.model_config.max_model_len)
+
+    @property
+    def _asks_once(self) -> bool:
+        return self.recipe.prompt_format.kind not in ("judge", "dialogue")
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text))
 
     async def _encode(
-        self, token_ids: list[int], positions: list[int] | None, caller: Caller, name: str
+        self, token_ids: list[int], positions: Sequence[int] | None, caller: Caller, name: str
     ) -> PoolingRequestOutput:
         params = PoolingParams(task="embed", use_activation=False)
         if positions is not None:
@@ -202,14 +215,25 @@ def error_info(error: Exception, param: str | None = None) -> ErrorInfo:
 
 
 def _logits(output: PoolingRequestOutput) -> np.ndarray:
-    return np.asarray(output.outputs.data.float().cpu().numpy())
+    logits: np.ndarray = output.outputs.data.numpy()  # the pooler's are float32, and vLLM's wire puts them on the CPU
+    return logits
 
 
-async def concurrently(tasks: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+def _scores(scoring: Scoring, outputs: Sequence[PoolingRequestOutput]) -> StepScores | None:
+    """Hand in the logits of the scoring's prompts; its step scores if they were the last, else None."""
+    num_cached = sum(output.num_cached_tokens or 0 for output in outputs)
+    scoring.take([_logits(output) for output in outputs], num_cached)
+    return None if scoring.prompts else scoring.result()
+
+
+async def concurrently(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Results of coroutines run at once, in order. The first to raise cancels the others, and so their requests."""
+    listed = list(coroutines)
+    if len(listed) == 1:
+        return [await listed[0]]  # the only one needs no task of its own
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(task) for task in tasks]
+            running = [group.create_task(coroutine) for coroutine in listed]
     except BaseExceptionGroup as group_error:
         raise group_error.exceptions[0] from None
     return [task.result() for task in running]

@@ -1,0 +1,173 @@
+"""Texts to token ids, many at once, and which tokens are those of a text's beginning.
+
+Invariant: the ids are those that the tokenizer's `encode` makes of each text by itself. A tokenizer on the tokenizers
+library is asked by its own batch call, which uses every core (TOKENIZERS_PARALLELISM=false in the environment: one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vllm_prm.prompts.cuts import Cuts, cuts_of
+from vllm_prm.prompts.prefixes import Prefix, prefixes_of
+from vllm_prm.recipes.binding import BoundRecipe
+
+_NO_CUTS = Cuts()
+_LOOKED_UP = 3  # tags from the end on: a beam grows by a step or two, or is sent again
+
+_KNOWN_MODULES = ("transformers.tokenization_utils", "vllm.tokenizers.hf")
+
+Text = tuple[str, Sequence[int]]  # with the indices just after each of its tags, ascending
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text and its tokens.
+
+    is_whole: tokenized with the special tokens that the tokenizer adds (BoundRecipe.encode_text; encode_part if not).
+    places: the tokenizers library's Encoding, which knows the characters of each token; None of other tokenizers.
+    start: index into the text of the Encoding's first character. before: ids in `token_ids` before its first one.
+    cuts: of the tokenizer. counts: tokens of text[:end] for ends before `start`, as far as they are known.
+    """
+
+    text: str
+    token_ids: list[int]
+    is_whole: bool
+    places: Any = None
+    start: int = 0
+    before: int = 0
+    cuts: Cuts = _NO_CUTS
+    counts: Mapping[int, int] = field(default_factory=dict)
+
+    def beginning(self, recipe: BoundRecipe, end: int) -> list[int]:
+        """The tokens of text[:end]: those of the text that stand before `end` where a cut proves that, or made anew.
+
+        From the last cut before `end`, if there is one that proves that the tokens before it stay.
+        """
+        if end == len(self.text):
+            return self.token_ids
+        if (count := self.counts.get(end)) is not None:
+            return self.token_ids[:count]
+        count = self._count_before(end)
+        if count is not None and self._proves(end, count):
+            return self.token_ids[:count]
+        if (cut := self.cuts.last(self.text, end)) and (count := self._count_before(cut)) is not None:
+            return [*self.token_ids[:count], *recipe.encode_part(self.text[cut:end])]
+        return recipe.encode_text(self.text[:end]) if self.is_whole else recipe.encode_part(self.text[:end])
+
+    def remember(self, recipe: BoundRecipe, last_tag: int, counts: Mapping[int, int]) -> None:
+        """Keep the text's tokens up to its last tag, for texts that go on from there.
+
+        last_tag: index into the text just after it. counts: tokens of text[:end] for each end that was looked up.
+        """
+        cut = self.cuts.last(self.text, last_tag - 1)
+        if cut > self.start and (count := self._count_before(cut)) is not None:
+            before_cut = {end: number for end, number in counts.items() if end <= cut}
+            prefixes = prefixes_of(recipe.tokenizer)
+            prefixes.keep(_context(recipe, self.is_whole), self.text[:cut], self.token_ids[:count], before_cut)
+
+    def _count_before(self, end: int) -> int | None:
+        """How many tokens text[:end] has, if one ends just there and the next one begins there; None if not known."""
+        place = end - self.start
+        if self.places is None or place < 0:
+            return None
+        if place == 0 < self.start:
+            return self.before
+        following = self.places.char_to_token(place)
+        if not following or self.places.token_to_chars(following)[0] != place:
+            return None
+        before = self.places.token_to_chars(following - 1)
+        if before is None or before[1] != place:
+            return None
+        if self.places.token_to_sequence(len(self.places) - 1) is None:
+            return None  # the tokenizer adds special tokens at the end, so the beginning of a text ends otherwise
+        return self.before + int(following)
+
+    def _proves(self, end: int, count: int) -> bool:
+        """Whether the `count` tokens that stand before `end` are those of text[:end]."""
+        return (
+            self.cuts.merges_only
+            or self.cuts.at(self.text, end)
+            or self.cuts.ends_in_added(self.text, end, self.token_ids[count - 1])
+            or self.cuts.begins_added(self.text, end, self.token_ids[count])
+        )
+
+
+def encode_all(recipe: BoundRecipe, texts: Sequence[Text], is_whole: bool) -> list[Encoded]:
+    """is_whole: as whole texts (BoundRecipe.encode_text) or as parts of a prompt (encode_part).
+
+    A text that goes on from one that was remembered is tokenized from there on only.
+    """
+    if not is_fast(type(recipe.tokenizer)):
+        encode = recipe.encode_text if is_whole else recipe.encode_part
+        return [Encoded(text, encode(text), is_whole) for text, _ in texts]
+    cuts = cuts_of(recipe.tokenizer)
+    known = {}
+    if cuts.between_words:
+        looked_up = ((index, _known_prefix(recipe, text, is_whole, cuts)) for index, text in enumerate(texts))
+        known = {index: prefix for index, prefix in looked_up if prefix is not None}
+    new = iter(_encode_new(recipe, [text for index, (text, _) in enumerate(texts) if index not in known], is_whole))
+    grown = iter(_batch(recipe, [texts[index][0][start:] for index, (start, _) in known.items()], special=False))
+    results = []
+    for index, (text, _) in enumerate(texts):
+        if index in known:
+            start, prefix = known[index]
+            token_ids, places = next(grown)
+            before = len(prefix.token_ids)
+            token_ids = [*prefix.token_ids, *token_ids]
+            results.append(Encoded(text, token_ids, is_whole, places, start, before, cuts, prefix.counts))
+        else:
+            token_ids, places, start, before = next(new)
+            results.append(Encoded(text, token_ids, is_whole, places, start, before, cuts))
+    return results
+
+
+def _known_prefix(recipe: BoundRecipe, text: Text, is_whole: bool, cuts: Cuts) -> tuple[int, Prefix] | None:
+    """The longest beginning of a text that is known, and where it ends: at the last cut before one of its last tags."""
+    written, tag_ends = text
+    ends = [cuts.last(written, end - 1) for end in reversed(tag_ends[-_LOOKED_UP:])]
+    beginnings = [written[:end] for end in ends if end]
+    looked_up = prefixes_of(recipe.tokenizer).longest(_context(recipe, is_whole), beginnings)
+    return None if looked_up is None else (len(beginnings[looked_up[0]]), looked_up[1])
+
+
+def _context(recipe: BoundRecipe, is_whole: bool) -> Hashable:
+    """What decides about the tokens of a text's beginning, beside the text and the tokenizer."""
+    return (recipe.bos, recipe.lead) if is_whole else None
+
+
+def _encode_new(recipe: BoundRecipe, texts: Sequence[str], is_whole: bool) -> list[tuple[list[int], Any, int, int]]:
+    """(token_ids, places, start, before) of Encoded."""
+    if not is_whole or recipe.bos is None:
+        return [(token_ids, places, 0, 0) for token_ids, places in _batch(recipe, texts, special=is_whole)]
+    bos, lead = list(recipe.bos), recipe.lead
+    batch = _batch(recipe, [lead + text for text in texts], special=False)
+    return [(bos + token_ids, places, -len(lead), len(bos)) for token_ids, places in batch]
+
+
+def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tuple[list[int], Any]]:
+    """Ids and Encoding of each text. special: with the special tokens that the tokenizer adds."""
+    if not texts:
+        return []
+    batch = recipe.tokenizer(
+        list(texts),
+        add_special_tokens=special,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return list(zip(batch["input_ids"], batch.encodings, strict=True))
+
+
+def is_fast(kind: type) -> bool:
+    """Whether tokenizers of this class are transformers' own on the tokenizers library.
+
+    `encode` and the batch call are then two ways into the same function. A class of somebody else's may override one of
+    them, so all that they go through must be transformers', or vLLM's, whose pool hands both to a copy of it.
+    """
+    if not hasattr(kind, "backend_tokenizer"):
+        return False
+    ways = [getattr(kind, name, None) for name in ("encode", "__call__", "_encode_plus", "_batch_encode_plus")]
+    return all(way.__module__.startswith(_KNOWN_MODULES) for way in ways if way is not None)
