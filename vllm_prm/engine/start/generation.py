@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vllm_prm.engine.settings import recipe_of, settings_of
-from vllm_prm.errors import UnsupportedError
+from vllm_prm.engine.settings import is_prm, recipe_of, settings_of
+from vllm_prm.errors import RecipeError, UnsupportedError
+from vllm_prm.recipes import Recipe, load_recipe, recipe_for
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
-
-    from vllm_prm.recipes import Recipe
 
 
 def check_generation(model_config: ModelConfig) -> None:
@@ -21,6 +20,32 @@ def check_generation(model_config: ModelConfig) -> None:
     assert recipe is not None
     check_recipe(recipe, model_config)
     settings_of(model_config)
+
+
+def recipe_on(model_config: ModelConfig, recipe: Recipe | str | None) -> Recipe:
+    """The recipe that an engine which is there can score by: its own, or on one that generates text the given one.
+
+    None finds it by the model's name. Raises RecipeError if the engine was started with another one, UnsupportedError
+    if it cannot score by it.
+    """
+    own = recipe_of(model_config)
+    if recipe is not None and not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if model_config.runner_type == "generate":
+        recipe = recipe or own or recipe_for(model_config.model, None, "PRM.from_llm(llm, recipe)")
+        check_recipe(recipe, model_config)
+        return recipe
+    if not is_prm(model_config) or own is None:
+        raise UnsupportedError(
+            "this engine pools, and was not started as a PRM with a recipe: make it by PRM(model, recipe), or make one "
+            'that generates text (LLM(model), without runner="pooling")'
+        )
+    if recipe not in (None, own):
+        raise RecipeError(
+            f"this engine was started with recipe {own.name!r}, and reads its tokens; {recipe.name!r} is another one. "
+            "Leave recipe out, or make an engine for it"
+        )
+    return own
 
 
 def check_recipe(recipe: Recipe, model_config: ModelConfig) -> None:
