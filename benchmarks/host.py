@@ -93,16 +93,23 @@ class Host:
 
     def forget(self) -> None:
         assert self.llm.reset_prefix_cache()
+        forget_prefixes()
 
 
-def take_turns(ways: Ways, repeats: int, before: Callable[[], Any] | None = None) -> dict[str, list[float]]:
+def forget_prefixes() -> None:
+    """What planning remembers of earlier prompts: without this, the same solutions would not be tokenized again."""
+    from vllm_prm.prompts.prefixes import prefixes_of
+
+    prefixes_of.cache_clear()
+
+
+def take_turns(ways: Ways, repeats: int, before: Callable[[], Any] = forget_prefixes) -> dict[str, list[float]]:
     """Seconds of each way in each round. before: what each way starts from, not timed."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     order = random.Random(0)
     for _ in range(repeats):
         for name in order.sample(list(ways), len(ways)):
-            if before is not None:
-                before()
+            before()
             begun = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - begun)
@@ -167,7 +174,7 @@ def scoring(host: Host, recipe: Any, solutions: list[Solution], repeats: int) ->
         "ready": lambda: host.encode(ready),
     }
     row: dict[str, Any] = {"largest_score_difference": largest_difference, "engine_ms": {}}
-    for name, before in (("cached", None), ("cold", host.forget)):
+    for name, before in (("cached", forget_prefixes), ("cold", host.forget)):
         seconds = take_turns(ways, repeats, before)
         row[name] = ratio(seconds, "score_batch", "tokenizer", "ready")
         row["engine_ms"][name] = {way: statistics.median(t) / len(solutions) * 1e3 for way, t in seconds.items()}

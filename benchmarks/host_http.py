@@ -11,8 +11,9 @@ The model costs next to nothing, so solutions per second are those of HTTP, toke
 32 requests are under way at once. The load of the four plain ways comes from one process with one event loop, which
 posts bodies that are JSON already and reads answers after the clock has stopped, so that it costs each way the same; it
 shares the cores with the server all the same. The client's way is what a user pays, its own work included.
-Solutions are PRMBench's; every turn writes numbers of its own before the questions, so that no prompt is in the prefix
-cache. All ways must agree on the scores of the same solutions before anything is timed.
+Solutions are PRMBench's. All ways must agree on their scores before anything is timed, and then all send them again and
+again: their prompts are in vLLM's prefix cache, which leaves the model its last block to compute. Without that the
+engine, 5 ms of the processor for a new prompt even with this model, would hide the host's differences.
 
 `loop`, `threads`, `engine` are processor time per solution: of the event loop's thread, of the front end's other
 threads (tokenizing), of the engine's processes. --profile boots the server a second time, with a switch for cProfile in
@@ -41,7 +42,7 @@ import aiohttp
 import psutil
 from profiled_server import shares
 from serve import Server, serving
-from texts import Bodies, Solution, bodies_of, marked, solutions
+from texts import Bodies, Solution, bodies_of, solutions
 from turns import machine
 
 ROOT = Path(__file__).parents[1]
@@ -155,9 +156,9 @@ def check(ways: Ways, batch: list[Solution]) -> float:
 
 def measure(ways: Ways, batch: list[Solution], rounds: int) -> dict[str, list[Turn]]:
     order, turns = random.Random(0), {way: [] for way in Ways.ALL}
-    for number in range(rounds):
-        for place, way in enumerate(order.sample(Ways.ALL, len(Ways.ALL))):
-            turns[way].append(ways.turn(way, marked(batch, 10 * number + place)))
+    for _ in range(rounds):
+        for way in order.sample(Ways.ALL, len(Ways.ALL)):
+            turns[way].append(ways.turn(way, batch))
         print({way: round(found[-1].seconds, 3) for way, found in turns.items()}, file=sys.stderr)
     return turns
 
@@ -167,7 +168,7 @@ def profile(ways: Ways, batch: list[Solution], folder: Path) -> dict[str, dict[s
     by_owner = {}
     for number, way in enumerate(Ways.ALL):
         ways.server.process.send_signal(signal.SIGUSR1)
-        ways.turn(way, marked(batch, 9000 + number))
+        ways.turn(way, batch)
         ways.server.process.send_signal(signal.SIGUSR1)
         path = folder / f"{number}.prof"
         while not path.exists():

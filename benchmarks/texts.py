@@ -38,11 +38,6 @@ def solutions() -> list[Solution]:
     ]
 
 
-def marked(batch: list[Solution], mark: int) -> list[Solution]:
-    """With a number before every question: prompts as long as before that share no prefix, whatever the mark."""
-    return [(f"{mark:04d}{place:04d} {question}", steps) for place, (question, steps) in enumerate(batch)]
-
-
 def whole_text(question: str, steps: list[str]) -> str:
     """As the recipe writes it; that it does is seen when scores are compared."""
     return f"{question} " + "\n".join(f"Step {k}: {step} ки" for k, step in enumerate(steps, 1))

@@ -57,9 +57,10 @@ class StepScores:
                 f"the logits of step {bad[0]} (counting from 0) are not all finite: {matrix[bad[0]].tolist()}; "
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
+        step_probabilities = probabilities(matrix, recipe)
         return cls(
-            step_scores=tuple(weighted_scores(matrix, recipe).tolist()),
-            probabilities=_rows(probabilities(matrix, recipe)),
+            step_scores=tuple(_weighted(step_probabilities, recipe).tolist()),
+            probabilities=_rows(step_probabilities),
             logits=_rows(matrix),
             labels=recipe.labels,
             aggregation=recipe.aggregation,
@@ -162,7 +163,11 @@ def probabilities(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 def weighted_scores(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Logits [N, scoring tokens] -> float64 [N] in [0, 1]: the score of a step, sum(weight_i * p_i) as in `Recipe`."""
-    scores = probabilities(logits, recipe) @ np.asarray(recipe.weights, dtype=np.float64)
+    return _weighted(probabilities(logits, recipe), recipe)
+
+
+def _weighted(step_probabilities: np.ndarray, recipe: Recipe) -> np.ndarray:
+    scores = step_probabilities @ np.asarray(recipe.weights, dtype=np.float64)
     return np.minimum(scores, 1.0)  # a sum of probabilities may round to 1 + 2e-16
 
 
