@@ -12,7 +12,7 @@ from tiny_server import SOLUTIONS
 
 from vllm_prm import PRM, EngineError, RecipeError, RequestError, UnsupportedError, load_recipe
 
-BLOCK, LONGEST = 16, 512
+BLOCK, LONGEST = 32, 512  # the smallest block of the CPU
 OPTIONS = {"max_model_len": LONGEST, "block_size": BLOCK, "enable_chunked_prefill": True, "max_num_batched_tokens": 256}
 TEXT = "Mia has 12 apples. Step 1: 12"
 CHANGED = {"activation": "sigmoid", "scoring_tokens": {"good": {"piece": "▁+", "id": 332, "weight": 1.0}}}
