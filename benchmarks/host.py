@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -241,6 +242,8 @@ def main() -> None:
     arguments = options.parse_args()
     if arguments.quick:
         arguments.solutions, arguments.repeats, arguments.rounds = 6, 2, [3]
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; vLLM would take all memory
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     only = arguments.only or [*host_model.KINDS, "sentencepiece", "search"]
     with tempfile.TemporaryDirectory() as folder:
         table = measured(Path(folder), only, arguments)

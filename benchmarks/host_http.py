@@ -10,13 +10,15 @@ The model costs next to nothing, so solutions per second are those of HTTP, toke
 
 32 requests are under way at once. The load of the four plain ways comes from one process with one event loop, which
 posts bodies that are JSON already and reads answers after the clock has stopped, so that it costs each way the same; it
-shares the cores with the server all the same. The client's way is what a user pays, its own work included.
+shares the cores with the server all the same. The client's way is what a user pays, its own work included; 32 of its
+requests are under way as well.
 Solutions are PRMBench's. All ways must agree on their scores before anything is timed, and then all send them again and
 again: their prompts are in vLLM's prefix cache, which leaves the model its last block to compute. Without that the
 engine, 5 ms of the processor for a new prompt even with this model, would hide the host's differences.
 
 `loop`, `threads`, `engine` are processor time per solution: of the event loop's thread, of the front end's other
-threads (tokenizing), of the engine's processes. --profile boots the server a second time, with a switch for cProfile in
+threads (tokenizing), of the engine's processes, one of which waits for the other by looking again and again: on two
+cores the front end has to share one with it. --profile boots the server a second time, with a switch for cProfile in
 its event loop (profiled_server.py), and says whose code how much of `loop` is.
 """
 
@@ -51,7 +53,8 @@ from checkpoints import SMALL, save  # noqa: E402 - the tests' checkpoints, and 
 
 UNDER_WAY = 32
 TOLERANCE = 1e-5  # float32's: prompts meet other prompts in a batch
-OPTIONS = {"task": "embed", "dtype": "float32"}
+# Blocks of 32 tokens, a CPU's smallest (a GPU's are 16). Of its default, 128, 64 a prompt would be computed again.
+OPTIONS = {"task": "embed", "dtype": "float32", "block_size": 32}
 TARGETS = (("score", "embeddings text", 1.0), ("client", "embeddings text", 3.0))
 
 
@@ -96,10 +99,11 @@ class Ways:
         from transformers import AutoTokenizer
 
         from vllm_prm import PRMClient
+        from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST
         from vllm_prm.recipes import bind, load_recipe
 
         self.server = server
-        self.client = PRMClient(server.url, max_concurrency=UNDER_WAY)
+        self.client = PRMClient(server.url, max_concurrency=UNDER_WAY * SOLUTIONS_PER_REQUEST)
         self.recipe = bind(load_recipe("math-shepherd"), AutoTokenizer.from_pretrained(model))
 
     def turn(self, way: str, batch: list[Solution]) -> Turn:
