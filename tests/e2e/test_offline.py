@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -113,12 +112,3 @@ def test_a_reward_function(prm):
 def test_a_model_without_a_recipe_says_what_to_do():
     with pytest.raises(RecipeError, match="no recipe is known for 'mistralai/Mistral-7B-v0.1': name one"):
         PRM("mistralai/Mistral-7B-v0.1")
-
-
-def test_a_closed_one_says_so():
-    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
-    prm = PRM.__new__(PRM)
-    prm._llm = None
-    with pytest.raises(PRMError, match="closed"):
-        prm.score(QUESTION, RIGHT)
-    prm.close()

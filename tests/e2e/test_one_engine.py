@@ -66,7 +66,7 @@ def test_the_prefix_cache_makes_steps_cheap(prm):
     with reads(prm.llm) as (prompts, computed):
         prm.score_batch(SOLUTIONS, progress=False)
     prefixes = {tuple(prompt[:length]) for prompt in prompts for length in range(1, len(prompt) + 1)}
-    assert len(prompts) > 200
+    assert len(prompts) > 100
     assert sum(computed) <= 1.2 * len(prefixes) + BLOCK * len(prompts)
 
 
@@ -88,7 +88,7 @@ def test_another_model_is_read_anew(prm):
     before = prm.score(question, steps)
 
     def turn(model):
-        model.lm_head.weight.data.neg_()
+        model.model.norm.weight.data.neg_()  # not a matrix, of which a CPU's kernels keep copies
 
     prm.llm.apply_model(turn)
     try:

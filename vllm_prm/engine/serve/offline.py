@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vllm_prm.engine.compat import check_vllm
+from vllm_prm.engine.generation import recipe_on
 from vllm_prm.engine.settings import recipe_settings
-from vllm_prm.engine.start.generation import recipe_on
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
 from vllm_prm.prompts import Scoring, scorings, take_all
@@ -78,9 +78,9 @@ class PRM(Scorer):
         request = _lora_request(lora)
         if llm.model_config.runner_type == "generate":
             recipe_settings(self._bound_recipe, llm.model_config)  # raises if the model's head has no such rows
-            self._logits: PooledPrompts | GeneratedPrompts = GeneratedPrompts(llm, request, self._bound_recipe)
+            self._prompts: PooledPrompts | GeneratedPrompts = GeneratedPrompts(llm, request, self._bound_recipe)
         else:
-            self._logits = PooledPrompts(llm, request)
+            self._prompts = PooledPrompts(llm, request)
 
     @property
     def recipe(self) -> Recipe:
@@ -92,6 +92,12 @@ class PRM(Scorer):
         if self._llm is None:
             raise EngineError("this PRM is closed; make a new one")
         return self._llm
+
+    @property
+    def _open_prompts(self) -> PooledPrompts | GeneratedPrompts:
+        """How prompts are asked. Raises EngineError after close()."""
+        assert self.llm is not None
+        return self._prompts
 
     def close(self) -> None:
         """Stop the engine and free its memory, if it was made by this PRM. Harmless if done already."""
@@ -129,7 +135,7 @@ class PRM(Scorer):
 
     def _planned(self, items: Sequence[_Checked]) -> list[Scoring | PRMError]:
         solutions = [item for item in items if not isinstance(item, RequestError)]
-        planned = iter(scorings(solutions, self._bound_recipe, self._logits.longest))
+        planned = iter(scorings(solutions, self._bound_recipe, self._open_prompts.longest))
         return [item if isinstance(item, RequestError) else next(planned) for item in items]
 
     def _scored(self, planned: Sequence[Scoring | PRMError], bar: tqdm) -> list[StepScores | PRMError]:
@@ -143,7 +149,7 @@ class PRM(Scorer):
         bar.total -= len(planned)  # a solution counts as one prompt until its prompts are known
         while waiting:
             prompts = [prompt for scoring in waiting.values() for prompt in scoring.prompts]
-            answers = iter(self._logits.answers(prompts, bar))
+            answers = iter(self._open_prompts.answers(prompts, bar))
             taken = {}
             for index, scoring in waiting.items():
                 its_answers = list(islice(answers, len(scoring.prompts)))

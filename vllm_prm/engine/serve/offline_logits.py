@@ -5,6 +5,7 @@ Every prompt gets its logits or an error of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,16 @@ class _PartOf:
 
     def __init__(self, bar: tqdm) -> None:
         self._bar = bar
-        self.postfix = ""  # vLLM writes its speed there
+        self._start = time.monotonic() - 1e-9  # never 0
+        self.postfix = ""  # vLLM writes the speed of generation there, which is that of our reads: not shown
 
     def __call__(self, iterable: Iterable[Any] | None = None, **_: Any) -> Any:
         return self if iterable is None else iterable  # a second bar, of prompts handed over: not shown
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """vLLM divides by the seconds that have passed, which a bar that is not shown does not count."""
+        return {"elapsed": time.monotonic() - self._start}
 
     def update(self, n: int = 1) -> None:
         self._bar.update(n)

@@ -5,7 +5,6 @@ flags.py          seam: `vllm serve --task / --prm`
 requests.py       seam: PoolingParams.verify, where a request is checked before it reaches the engine
 configuration.py  seam: create_engine_config, where a PRM's configuration is completed or refused
 windows.py        a PRM whose layers all have a window keeps all tokens
-generation.py     whether an engine that generates text can score by a recipe
 options.py        a recipe as options of vLLM's engine
 arguments.py      vLLM's engine options from words of a command line
 seams.py          whether the installed vLLM is as we need it

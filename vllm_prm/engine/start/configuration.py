@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vllm_prm.engine.generation import check_generation
 from vllm_prm.engine.settings import is_prm, scores_by_generating
-from vllm_prm.engine.start.generation import check_generation
 from vllm_prm.engine.start.windows import keep_all_tokens
 
 if TYPE_CHECKING:
