@@ -2,6 +2,7 @@
 
   ours          convert=embed, STEP pooler config, scores kept beside the prefix cache
   whole         the same without prefix caching: every prompt is computed whole
+  generated     an engine that generates text, asked step by step: PRM(..., runner="generate")
   floor         convert=embed, no STEP: vLLM's own embedding, which is the forward pass and one row per prompt
   floor_reuse   the floor with prefix caching: what reuse leaves to do, without any scores
   native        convert=classify with the classifier built from two head rows, task token_classify, STEP: the only
@@ -52,6 +53,7 @@ def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
         ),
         **dict.fromkeys(TOP_LOGPROBS, ("generate", {"enable_prefix_caching": False, "max_logprobs": TOP})),
         "token_logprobs": ("generate", {"enable_prefix_caching": False}),
+        "generated": ("generate", {"enable_prefix_caching": True}),
     }[way.split("#")[0]]
 
 
@@ -80,6 +82,8 @@ class Engine:
             options["pooler_config"] = PoolerConfig(**options["pooler_config"])
         self.llm = LLM(model, **options)
         self.inside = {"model": 0.0, "pooler": 0.0}  # seconds
+        if self.way == "generated":
+            self.reads = Reads(self.llm, tokens)
         if self.task == "generate":
             self.params: Any = SamplingParams(max_tokens=1, temperature=0.0, logprobs=TOP, prompt_logprobs=TOP)
         else:
@@ -106,6 +110,8 @@ class Engine:
         prompts = [{"prompt_token_ids": ids} for ids in batch]
         if self.way == "token_logprobs":
             return self._run_token_logprobs(batch)
+        if self.way == "generated":
+            return self.reads.run(batch)
         if self.task == "generate":
             return self.llm.generate(prompts, self.params, use_tqdm=False)
         return self.llm.encode(prompts, self.params, pooling_task=self.task, use_tqdm=False)
@@ -132,6 +138,8 @@ class Engine:
         return [output for output, _ in ordered], [seconds for _, seconds in ordered]
 
     def scores(self, ids: list[int], output: Any) -> list[float]:
+        if self.way == "generated":
+            return self.reads.scores(output)
         if self.task != "generate":
             return output.outputs.data.flatten().tolist()
         import torch
@@ -145,7 +153,44 @@ class Engine:
         return torch.tensor(rows).softmax(-1).flatten().tolist()
 
     def cached(self, output: Any) -> int:
-        return output.num_cached_tokens or 0
+        return output[1] if self.way == "generated" else output.num_cached_tokens or 0
+
+
+class Reads:
+    """Prompts read step by step, by the code of PRM(..., runner="generate")."""
+
+    def __init__(self, llm: Any, tokens: Tokens) -> None:
+        from types import SimpleNamespace
+
+        from vllm_prm.engine.serve.offline_logits import GeneratedPrompts
+
+        self.tokens, self.computed = tokens, 0
+        self.prompts = GeneratedPrompts(llm, None, SimpleNamespace(scoring_ids=tokens.scoring))
+        generate = llm.generate
+
+        def counted(*args: Any, **options: Any) -> Any:
+            outputs = generate(*args, **options)
+            self.computed += sum(len(output.prompt_token_ids) - output.num_cached_tokens for output in outputs)
+            return outputs
+
+        llm.generate = counted
+
+    def run(self, batch: list[list[int]]) -> list[Any]:
+        """Per prompt its logits, and tokens that were not computed; all of them at the first prompt of the batch."""
+        from tqdm import tqdm
+
+        from vllm_prm.prompts import Prompt
+
+        self.computed = 0
+        prompts = [Prompt(tuple(ids), tuple(steps(ids, self.tokens.tag))) for ids in batch]
+        answers = self.prompts.answers(prompts, tqdm(total=0, disable=True))
+        saved = [sum(map(len, batch)) - self.computed, *[0] * (len(batch) - 1)]
+        return [(logits, count) for (logits, _), count in zip(answers, saved, strict=True)]
+
+    def scores(self, output: Any) -> list[float]:
+        import torch
+
+        return torch.from_numpy(output[0]).softmax(-1).flatten().tolist()
 
 
 class Transformers:

@@ -16,9 +16,9 @@ from vllm.plugins.endpoint_plugins.interface import EndpointPlugin, init_endpoin
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm.engine.serve.bodies import reward_response, score_response
+from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.endpoints import PRMEndpoints
 from vllm_prm.engine.serve.routes import REWARD_PATH
-from vllm_prm.engine.serve.serving import Caller
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import load_recipe
 from vllm_prm.scores import StepScores

@@ -68,7 +68,7 @@ def elsewhere():
             elsewhere,
             "FullAttentionSpec lost non_causal: see engine/worker/layers.py",
         ),
-        (EngineArgs, "create_engine_config", None, "create_engine_config is gone: see engine/start/windows.py"),
+        (EngineArgs, "create_engine_config", None, "create_engine_config is gone: see engine/start/configuration.py"),
         (kv_planning(), "get_kv_cache_groups", elsewhere, "vLLM no longer groups layers by disable_hybrid_kv_cache"),
         (AttentionBackend, "customize_spec", None, "AttentionBackend.customize_spec is gone: see engine/compat.py"),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -62,15 +61,15 @@ def test_a_bad_solution_costs_only_itself(prm):
 
 
 def test_logits_that_are_not_finite_cost_only_their_solution(prm):
-    encode = PRM._encode
+    encode = prm.llm.encode
 
-    def spoil(self, prompts, bar):
-        outputs = encode(self, prompts, bar)
+    def spoil(*args, **options):
+        outputs = encode(*args, **options)
         outputs[0].outputs.data = outputs[0].outputs.data.clone()
-        outputs[0].outputs.data.view(len(prompts[0].positions), -1)[1] = float("nan")
+        outputs[0].outputs.data.view(len(RIGHT), -1)[1] = float("nan")
         return outputs
 
-    with patch.object(PRM, "_encode", spoil):
+    with patch.object(prm.llm, "encode", spoil):
         bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
     assert "step 1" in str(bad)
     assert good.first_error() == 1
@@ -78,13 +77,13 @@ def test_logits_that_are_not_finite_cost_only_their_solution(prm):
 
 def test_a_request_that_the_engine_gave_up_costs_only_its_solution(prm):
     """As vLLM says it from 0.32 on: an output with an error, and nothing else in it."""
-    encode = PRM._encode
+    encode = prm.llm.encode
 
-    def give_up(self, prompts, bar):
-        _, *outputs = encode(self, prompts, bar)
+    def give_up(*args, **options):
+        _, *outputs = encode(*args, **options)
         return [SimpleNamespace(error=SimpleNamespace(message="out of blocks", retryable=True), outputs=None), *outputs]
 
-    with patch.object(PRM, "_encode", give_up):
+    with patch.object(prm.llm, "encode", give_up):
         bad, good = prm.score_batch([(QUESTION, RIGHT), (QUESTION, WRONG)], on_error="return", progress=False)
     assert isinstance(bad, EngineError)
     assert "out of blocks" in str(bad)
@@ -113,12 +112,3 @@ def test_a_reward_function(prm):
 def test_a_model_without_a_recipe_says_what_to_do():
     with pytest.raises(RecipeError, match="no recipe is known for 'mistralai/Mistral-7B-v0.1': name one"):
         PRM("mistralai/Mistral-7B-v0.1")
-
-
-def test_a_closed_one_says_so():
-    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
-    prm = PRM.__new__(PRM)
-    prm._llm = None
-    with pytest.raises(PRMError, match="closed"):
-        prm.score(QUESTION, RIGHT)
-    prm.close()

@@ -164,7 +164,7 @@ def test_a_bad_candidate_is_named(score, line, message):
     [
         (["score"], "neither of --model and --server given"),
         (["score", "--model", "m", "--server", "http://h"], "both of --model and --server given"),
-        (["score", "--server", "http://h", "--recipe", "r"], "--recipe cannot be used with --server"),
+        (["score", "--server", "http://h", "--tokenizer", "t"], "which needs --recipe as well"),
         (["score", "--server", "http://h", "--", "--dtype", "half"], "engine options after -- cannot be used"),
         (["score", "--server", "localhost:8000"], "base_url is 'localhost:8000'; expected an address such as"),
         (["score", "nofile.jsonl", "--server", "http://h"], "no file 'nofile.jsonl' to read"),

@@ -91,7 +91,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first():
     prefixes.keep(None, "text 99", range(100), {1: 2})
     assert prefixes.size == size
     prefixes.keep(None, "too long", range(5_000), {})
-    assert (prefixes.size, prefixes.longest(None, ["too long"])) == (0, None)
+    assert (prefixes.size, prefixes.longest(None, ["too long"])) == (size, None)
 
 
 def test_several_threads_plan_at_once():

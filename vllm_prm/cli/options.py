@@ -63,13 +63,18 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--recipe",
         metavar="R",
-        help="recipe for --model: a name (see `vllm-prm recipes`), a JSON file, inline JSON; "
-        "not needed for a known model or a folder with a prm.json",
+        help="a name (see `vllm-prm recipes`), a JSON file, inline JSON; not needed for a known --model or a folder "
+        "with a prm.json, nor for a --server, unless it only completes text, without vllm-prm",
     )
     group.add_argument(
         "--server",
         metavar="URL",
         help="a server that runs, such as http://localhost:8000 (VLLM_PLUGINS=prm vllm serve M --task embed)",
+    )
+    group.add_argument(
+        "--tokenizer",
+        metavar="T",
+        help="with --server and --recipe: folder or name of the tokenizer; default: that of the server's model",
     )
     group.add_argument("--served-model", metavar="NAME", help="which of the server's models, if it serves several")
     add_api_key(group)

@@ -89,8 +89,8 @@ class ModelSource(Source):
 class ServerSource(Source):
     """A server that runs.
 
-    served_model: which of its models; None: its first. solutions_per_request: see `PRMClient`. patience_s: see
-    `Patient`.
+    served_model: which of its models; None: its first. solutions_per_request, recipe, tokenizer: see `PRMClient`.
+    patience_s: see `Patient`.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class ServerSource(Source):
         batch_size: int | None,
         solutions_per_request: int,
         patience_s: float,
+        recipe: str | None,
+        tokenizer: str | None,
     ) -> None:
         """Raises RequestError if `url` is no address."""
         super().__init__(batch_size or SERVER_BATCH)
@@ -110,6 +112,7 @@ class ServerSource(Source):
         self._api_key = api_key
         self._solutions_per_request = solutions_per_request
         self._patience_s = patience_s
+        self._spec, self._tokenizer = recipe, tokenizer
 
     @cached_property
     def name(self) -> str:
@@ -127,7 +130,12 @@ class ServerSource(Source):
     @cached_property
     def _client(self) -> PRMClient:
         return PRMClient(
-            self._url, self._served_model, self._api_key, solutions_per_request=self._solutions_per_request
+            self._url,
+            self._served_model,
+            self._api_key,
+            solutions_per_request=self._solutions_per_request,
+            recipe=self._spec,
+            tokenizer=self._tokenizer,
         )
 
 
@@ -141,9 +149,12 @@ def chosen_source(args: argparse.Namespace) -> Source:
         )
     if args.server is None:
         return ModelSource(args.model, args.recipe, args.engine_words, args.batch_size)
-    if args.recipe is not None or args.engine_words:
-        option = "--recipe" if args.recipe is not None else "engine options after --"
-        raise RequestError(f"{option} cannot be used with --server: the server was started with its own")
+    if args.engine_words:
+        raise RequestError("engine options after -- cannot be used with --server: the server was started with its own")
+    if args.tokenizer is not None and args.recipe is None:
+        raise RequestError(
+            "--tokenizer is for a server without our plugin, which needs --recipe as well; a server with it tokenizes"
+        )
     return ServerSource(
         args.server,
         args.served_model,
@@ -151,6 +162,8 @@ def chosen_source(args: argparse.Namespace) -> Source:
         batch_size=args.batch_size,
         solutions_per_request=args.solutions_per_request,
         patience_s=args.patience,
+        recipe=args.recipe,
+        tokenizer=args.tokenizer,
     )
 
 

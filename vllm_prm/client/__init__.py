@@ -1,7 +1,9 @@
 """Clients of a server that scores: the same methods, results and errors as PRM in this process.
 
 blocking.py      PRMClient, for everybody
-asynchronous.py  AsyncPRMClient, the same for asyncio: requests, and what their responses say
+asynchronous.py  AsyncPRMClient, the same for asyncio
+score_route.py   our route: requests, and what their responses say
+completions/     a server without our plugin, asked step by step
 batch.py         one call of score_batch: a result for each solution
 packing.py       which solutions share a request
 limit.py         how many are under way at once

@@ -41,6 +41,8 @@ class PRMClient(Scorer):
         max_concurrency: int = 64,
         solutions_per_request: int = SOLUTIONS_PER_REQUEST,
         priority: int = 0,
+        recipe: Recipe | str | None = None,
+        tokenizer: Any = None,
     ) -> None:
         self._make = lambda: AsyncPRMClient(
             base_url,
@@ -51,6 +53,8 @@ class PRMClient(Scorer):
             max_concurrency=max_concurrency,
             solutions_per_request=solutions_per_request,
             priority=priority,
+            recipe=recipe,
+            tokenizer=tokenizer,
         )
         self._lock = threading.Lock()
         self._running: _Running | None = _Running(self._make())
@@ -69,6 +73,12 @@ class PRMClient(Scorer):
     ) -> list[StepScores | PRMError]:
         listed = items if isinstance(items, str | Mapping) or not isinstance(items, Iterable) else list(items)
         return self._run(lambda client: client.score_batch(listed, on_error=on_error, progress=progress))
+
+    def forget(self) -> None:
+        """As AsyncPRMClient.forget: the server's model has other weights now."""
+        with self._lock:
+            if self._running is not None:
+                self._running.client.forget()
 
     def close(self) -> None:
         """Give the connections and the thread back. Calling it twice does no harm."""

@@ -133,13 +133,13 @@ class Transport:
                     f"{where} answered with something that is no {response_type.__name__} "
                     f"({explain(error.errors())[0]}): {response.text[:200]!r}. Is a vllm-prm of this version there?"
                 ) from error
-        refusal = self._error(response, where, attempts)
+        refusal = self._error(response, path, attempts)
         if status in _BAD_REQUEST or status == _BROKE_OVER_IT:
             return Refusal(refusal)
         raise refusal
 
-    def _error(self, response: httpx.Response, where: str, attempts: int) -> EngineError | RequestError:
-        status = response.status_code
+    def _error(self, response: httpx.Response, path: str, attempts: int) -> EngineError | RequestError:
+        status, where = response.status_code, f"{self.url}{path}"
         message, kind = _message(response)
         if status == 401:
             return EngineError(
@@ -147,14 +147,21 @@ class Transport:
             )
         if status == 404 and kind != "NotFoundError":  # the route is missing, not the model
             return EngineError(
-                f"{where} does not exist: start the server with VLLM_PLUGINS=prm, which makes vLLM add this route "
-                "(VLLM_PLUGINS=prm vllm serve MODEL --task embed). /v1/embeddings cannot stand in for it: it does "
-                "not know questions and steps"
+                f"{where} does not exist: start the server with VLLM_PLUGINS=prm, which makes vLLM add our routes "
+                "(VLLM_PLUGINS=prm vllm serve MODEL --task embed). /v1/embeddings cannot stand in for them: it does "
+                "not know questions and steps. A server that completes text can be asked without our plugin, if you "
+                "name the recipe (PRMClient(url, recipe=...), vllm-prm --recipe)"
+                if _is_ours(path)
+                else f"{where} does not exist: this server does not complete text as OpenAI's; is the address right?"
             )
         if status in RETRIED:
             tried = "once" if attempts == 1 else f"{attempts} times"
             return EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
         return error_of(status, message, where)
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith("/v1/prm/")
 
 
 def error_of(status: int, message: str, where: str) -> EngineError | RequestError:

@@ -8,6 +8,9 @@ on top of `runner=pooling, convert=embed`:
 * `pooler_config` with STEP pooling, `step_tag_id` and `returned_token_ids`: vLLM's own flags, no recipe.
 
 Everything else stays vLLM's own embedding.
+
+An engine that generates text (`runner=generate`) is no PRM in this sense, since it has no pooler; but with a recipe in
+`hf_overrides` it scores steps by generating (serve/generated.py).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from vllm.config import ModelConfig
 
 OVERRIDE = "prm"  # the key in hf_overrides that carries the recipe
+ADAPTER = "prm_adapter"  # and the name of the LoRA adapter that it is for, if any
 TASKS = ("embed", "token_classify")
 
 
@@ -77,6 +81,16 @@ def is_prm(model_config: ModelConfig) -> bool:
         return True
     # A reward model that vLLM pools by STEP itself has a head of its own, and needs no plugin unless a recipe says so.
     return pooler.tok_pooling_type == "STEP" and not _is_pooling_model(model_config)
+
+
+def scores_by_generating(model_config: ModelConfig) -> bool:
+    """True if this engine generates text and has a recipe, so that it scores steps beside its other work."""
+    return model_config.runner_type == "generate" and getattr(model_config.hf_config, OVERRIDE, None) is not None
+
+
+def adapter_of(model_config: ModelConfig) -> str | None:
+    """The name of the LoRA adapter that the recipe is for; None if it is for the base model, and so for all."""
+    return getattr(model_config.hf_config, ADAPTER, None)
 
 
 def _is_pooling_model(model_config: ModelConfig) -> bool:

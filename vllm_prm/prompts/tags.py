@@ -45,6 +45,11 @@ def last_tokens_of_tags(
     return Tokenized(token_ids, tag_positions)
 
 
+def positions_of_tags(recipe: BoundRecipe, token_ids: list[int]) -> list[int]:
+    """Where a prompt that is tokens already is read, ascending: at each of its step tags, by the recipe's offset."""
+    return [last + recipe.recipe.offset for last in _occurrences(recipe.step_tags, token_ids)]
+
+
 def _occurrences(tags: Sequence[tuple[int, ...]], token_ids: list[int]) -> list[int]:
     """Positions of the last token of every tag, ascending."""
     positions = set()

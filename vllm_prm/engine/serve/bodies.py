@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, concurrently, error_info
+from vllm_prm.engine.serve.caller import concurrently
+from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, error_info
 from vllm_prm.errors import RequestError, ScorerError
 from vllm_prm.prompts import split_steps
 from vllm_prm.wire import (
@@ -23,7 +24,8 @@ from vllm_prm.wire import (
 )
 
 if TYPE_CHECKING:
-    from vllm_prm.engine.serve.serving import Caller, PRMServing
+    from vllm_prm.engine.serve.caller import Caller
+    from vllm_prm.engine.serve.serving import PRMServing
     from vllm_prm.scores import StepScores
     from vllm_prm.wire import RewardRequest, ScoreRequest
 

@@ -14,7 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.engine.compat import untested
-from vllm_prm.engine.settings import is_prm, recipe_of
+from vllm_prm.engine.settings import is_prm, recipe_of, scores_by_generating
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -57,7 +57,8 @@ class PRMEndpoints:
         if engine_client is None or not self._attached:
             return
         model_config = engine_client.model_config
-        recipe = recipe_of(model_config) if is_prm(model_config) else None
+        scores_steps = is_prm(model_config) or scores_by_generating(model_config)
+        recipe = recipe_of(model_config) if scores_steps else None
         if recipe is None:
             state.prm_serving = _why_not(model_config)
             return
@@ -89,5 +90,5 @@ def _why_not(model_config: Any) -> str:
         )
     return (
         "This server does not serve a process reward model. Start it with --task embed for a model whose recipe is "
-        "known, or with --prm RECIPE."
+        "known, or with --prm RECIPE (and --runner generate, if it is to generate text as well)."
     )

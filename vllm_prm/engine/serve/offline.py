@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vllm_prm.engine.compat import check_vllm, request_failure
-from vllm_prm.engine.positions import positions_request
+from vllm_prm.engine.compat import check_vllm
+from vllm_prm.engine.generation import recipe_on
+from vllm_prm.engine.settings import recipe_settings
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
-from vllm_prm.prompts import Prompt, Scoring, scorings, take_all
+from vllm_prm.prompts import Scoring, scorings, take_all
 from vllm_prm.recipes import Recipe, bind, recipe_for
 from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
 from vllm_prm.scores import StepScores
 
 if TYPE_CHECKING:
-    import numpy as np
     from vllm import LLM
-    from vllm.outputs import PoolingRequestOutput
+
+    from vllm_prm.engine.serve.offline_logits import GeneratedPrompts, PooledPrompts
 
 # Solutions that are planned at once. Few at first, because the engine waits for them; then more each time, because it
 # runs empty at the end of each. While it works on some, the next are planned: that takes a fraction of its time.
@@ -31,11 +32,12 @@ _Checked = tuple[str, list[str]] | RequestError
 
 
 class PRM(Scorer):
-    """A process reward model on an engine of its own.
+    """A process reward model on an engine of its own (PRM.from_llm: on one that is there).
 
     model: a name or folder, as vLLM takes it. recipe: a Recipe, a name, a JSON file or inline JSON; None finds it by
     the model's name or its prm.json. lora: an adapter's folder, applied to every request. Everything else goes to
-    vLLM's LLM. In a script, create it under `if __name__ == "__main__":`, because vLLM starts processes.
+    vLLM's LLM; runner="generate" makes an engine that generates text as well, and scores step by step
+    (docs/one-engine.md). In a script, create it under `if __name__ == "__main__":`, because vLLM starts processes.
 
     Raises RecipeError if no recipe is known or the model does not fit it, UnsupportedError if vLLM is not installed, or
     not tested with, or if the engine cannot serve a PRM as configured.
@@ -52,9 +54,33 @@ class PRM(Scorer):
         options = engine_options(recipe, engine_args)
         if lora is not None:
             options.setdefault("enable_lora", True)
-        self._lora = _lora_request(lora)
-        self._llm: LLM | None = LLM(model, **options)
-        self._bound_recipe = bind(recipe, self._llm.get_tokenizer())
+        self._use(LLM(model, **options), recipe, lora)
+
+    @classmethod
+    def from_llm(cls, llm: LLM, recipe: Recipe | str | None = None, *, lora: str | None = None) -> PRM:
+        """On an engine that is there: one that generates text, or one that was started as a PRM.
+
+        recipe, lora: as of PRM; the engine of a PRM has its recipe already. close() leaves the engine running.
+        Raises RecipeError or UnsupportedError if this engine cannot score by this recipe.
+        """
+        check_vllm()
+        prm = cls.__new__(cls)
+        prm._use(llm, recipe_on(llm.model_config, recipe), lora)
+        prm._owns_engine = False
+        return prm
+
+    def _use(self, llm: LLM, recipe: Recipe, lora: str | None) -> None:
+        self._llm: LLM | None = llm
+        self._owns_engine = True
+        self._bound_recipe = bind(recipe, llm.get_tokenizer())
+        from vllm_prm.engine.serve.offline_logits import GeneratedPrompts, PooledPrompts  # imports vLLM
+
+        request = _lora_request(lora)
+        if llm.model_config.runner_type == "generate":
+            recipe_settings(self._bound_recipe, llm.model_config)  # raises if the model's head has no such rows
+            self._prompts: PooledPrompts | GeneratedPrompts = GeneratedPrompts(llm, request, self._bound_recipe)
+        else:
+            self._prompts = PooledPrompts(llm, request)
 
     @property
     def recipe(self) -> Recipe:
@@ -67,11 +93,17 @@ class PRM(Scorer):
             raise EngineError("this PRM is closed; make a new one")
         return self._llm
 
+    @property
+    def _open_prompts(self) -> PooledPrompts | GeneratedPrompts:
+        """How prompts are asked. Raises EngineError after close()."""
+        assert self.llm is not None
+        return self._prompts
+
     def close(self) -> None:
-        """Stop the engine and free its memory. Harmless if done already."""
-        if self._llm is not None:
+        """Stop the engine and free its memory, if it was made by this PRM. Harmless if done already."""
+        if self._llm is not None and self._owns_engine:
             self._llm.llm_engine.engine_core.shutdown()
-            self._llm = None
+        self._llm = None
 
     def score_batch(
         self, items: Iterable[Item], *, on_error: OnError = "raise", progress: bool = True
@@ -102,9 +134,8 @@ class PRM(Scorer):
             yield next_one.result()
 
     def _planned(self, items: Sequence[_Checked]) -> list[Scoring | PRMError]:
-        longest = self.llm.model_config.max_model_len
         solutions = [item for item in items if not isinstance(item, RequestError)]
-        planned = iter(scorings(solutions, self._bound_recipe, longest))
+        planned = iter(scorings(solutions, self._bound_recipe, self._open_prompts.longest))
         return [item if isinstance(item, RequestError) else next(planned) for item in items]
 
     def _scored(self, planned: Sequence[Scoring | PRMError], bar: tqdm) -> list[StepScores | PRMError]:
@@ -117,60 +148,25 @@ class PRM(Scorer):
                 results[index] = scoring
         bar.total -= len(planned)  # a solution counts as one prompt until its prompts are known
         while waiting:
-            outputs = iter(self._encode([prompt for scoring in waiting.values() for prompt in scoring.prompts], bar))
-            answers = {}
+            prompts = [prompt for scoring in waiting.values() for prompt in scoring.prompts]
+            answers = iter(self._open_prompts.answers(prompts, bar))
+            taken = {}
             for index, scoring in waiting.items():
-                its_outputs = list(islice(outputs, len(scoring.prompts)))
-                try:
-                    logits = [_logits(output) for output in its_outputs]
-                except PRMError as error:
-                    results[index] = error
+                its_answers = list(islice(answers, len(scoring.prompts)))
+                errors = [answer for answer in its_answers if isinstance(answer, PRMError)]
+                if errors:
+                    results[index] = errors[0]
                     continue
-                answers[index] = (scoring, logits, sum(output.num_cached_tokens or 0 for output in its_outputs))
+                logits, num_cached = zip(*its_answers, strict=True)
+                taken[index] = (scoring, list(logits), sum(num_cached))
             waiting = {}
-            faults = take_all(list(answers.values()))  # of logits that do not fit, or of the next prompts
-            for (index, (scoring, *_)), fault in zip(answers.items(), faults, strict=True):
+            faults = take_all(list(taken.values()))  # of logits that do not fit, or of the next prompts
+            for (index, (scoring, *_)), fault in zip(taken.items(), faults, strict=True):
                 if fault is None and scoring.prompts:
                     waiting[index] = scoring
                 else:
                     results[index] = fault or _result(scoring)
         return [results[index] for index in range(len(planned))]
-
-    def _encode(self, prompts: Sequence[Prompt], bar: tqdm) -> list[PoolingRequestOutput]:
-        from vllm import PoolingParams
-
-        bar.total += len(prompts)
-        return self.llm.encode(
-            [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
-            [
-                PoolingParams(use_activation=False, extra_kwargs=positions_request(list(prompt.positions)))
-                for prompt in prompts
-            ],
-            pooling_task="embed",
-            lora_request=self._lora,
-            use_tqdm=_PartOf(bar),
-        )
-
-
-class _PartOf:
-    """A progress bar for vLLM that moves one of ours, so that many calls have one bar.
-
-    vLLM makes its bars by calling what it is given, as tqdm itself is called.
-    """
-
-    n = -1  # vLLM refreshes a bar whose `n` is the number of its prompts; ours refreshes itself
-
-    def __init__(self, bar: tqdm) -> None:
-        self._bar = bar
-
-    def __call__(self, iterable: Iterable[Any] | None = None, **_: Any) -> Any:
-        return self if iterable is None else iterable  # a second bar, of prompts handed over: not shown
-
-    def update(self, n: int = 1) -> None:
-        self._bar.update(n)
-
-    def close(self) -> None:
-        return
 
 
 def _chunks(items: Sequence[_Checked]) -> Iterator[Sequence[_Checked]]:
@@ -185,15 +181,6 @@ def _result(scoring: Scoring) -> StepScores | PRMError:
         return scoring.result()
     except PRMError as error:  # logits that are not finite
         return error
-
-
-def _logits(output: PoolingRequestOutput) -> np.ndarray:
-    """[positions × scoring tokens]. Raises RequestError or EngineError, by whose fault it is, if the request failed."""
-    if (failure := request_failure(output)) is not None:
-        kind = RequestError if isinstance(failure, ValueError) else EngineError
-        raise kind(f"the engine could not score a prompt of this solution: {failure}") from failure
-    logits: np.ndarray = output.outputs.data.numpy()
-    return logits
 
 
 def _lora_request(path: str | None) -> Any:

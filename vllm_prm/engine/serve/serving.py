@@ -1,6 +1,7 @@
-"""PRMServing: solutions -> step scores over vLLM's EngineClient, as vLLM's own pooling handlers ask it.
+"""PRMServing: solutions -> step scores over vLLM's EngineClient, as vLLM's own handlers ask it.
 
-Every prompt goes through `EngineClient.encode`, so batching, prefix cache, priorities, LoRA, tracing and metrics are
+Every prompt goes through `EngineClient.encode` (pooled.py) or, on an engine that generates text, step by step through
+`EngineClient.generate` (generated.py), so batching, prefix cache, priorities, LoRA, tracing and metrics are
 vLLM's. All solutions of a request are under way at once; text is tokenized in the renderer's threads, off the event
 loop (planning.py), and so are large numbers of scores made. What is wrong with one solution stays with that solution;
 what is wrong with the server (an engine that died, a full queue) fails the whole request, with vLLM's status.
@@ -8,26 +9,22 @@ what is wrong with the server (an engine that died, a full queue) fails the whol
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import numpy as np
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.serving import BaseServing
-from vllm.exceptions import GenerationError, VLLMClientError
-from vllm.inputs.engine import tokens_input
-from vllm.pooling_params import PoolingParams
+from vllm.exceptions import VLLMClientError
 from vllm.tracing import extract_trace_headers
 from vllm.utils.async_utils import make_async
 
-from vllm_prm.engine.compat import request_failure
-from vllm_prm.engine.positions import positions_request
+from vllm_prm.engine.serve.caller import Caller, concurrently
+from vllm_prm.engine.serve.generated import GeneratedLogits
 from vllm_prm.engine.serve.planning import Planner
-from vllm_prm.engine.settings import recipe_settings
+from vllm_prm.engine.serve.pooled import Answer, PooledLogits
+from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Scoring, scorings
 from vllm_prm.recipes import bind
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse
     from vllm.entrypoints.serve.utils.request_logger import RequestLogger
-    from vllm.lora.request import LoRARequest
-    from vllm.outputs import PoolingRequestOutput
 
     from vllm_prm.recipes import BoundRecipe, Recipe
 
@@ -54,17 +49,6 @@ _FEW_STEPS = 1000
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Caller:
-    """What all prompts of one HTTP request share."""
-
-    request_id: str
-    model: str
-    lora: LoRARequest | None
-    priority: int
-    trace_headers: Mapping[str, str] | None
 
 
 class PRMServing(BaseServing):
@@ -83,6 +67,11 @@ class PRMServing(BaseServing):
         # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
         self._executor = engine_client.renderer._executor
         self._planner = Planner(self._scorings, self._executor, self.model_config.renderer_num_workers)
+        self._logits = (
+            GeneratedLogits(engine_client, lambda: self.bound_recipe, self._log_inputs)
+            if scores_by_generating(self.model_config)
+            else PooledLogits(engine_client, self._log_inputs)
+        )
         self._described: RecipeResponse | None = None
 
     @property
@@ -96,10 +85,15 @@ class PRMServing(BaseServing):
 
     async def caller(self, model: str | None, priority: int, http_request: Request) -> Caller | ErrorResponse:
         """Who asks, and for which model; vLLM's 404 if that is not served."""
-        request = _ModelRequest(model)
+        adapter = adapter_of(self.model_config)
+        request = _ModelRequest(adapter if model is None else model)
         if refusal := await self._check_model(request):
             return refusal
         lora = self._maybe_get_adapters(request)
+        if adapter is not None and (lora is None or lora.lora_name != adapter):
+            return create_error_response(
+                f"recipe {self.recipe.name!r} is for the adapter {adapter!r}, and not for {model!r}; leave model out"
+            )
         return Caller(
             request_id=f"prm-{self._base_request_id(http_request)}",
             model=self.models.model_name(lora),
@@ -114,26 +108,26 @@ class PRMServing(BaseServing):
         scores: StepScores | None = None
         rounds = 0
         while scores is None:
-            outputs = await concurrently(
-                self._encode(list(prompt.token_ids), prompt.positions, caller, f"{name}-{rounds}-{i}")
+            answers = await concurrently(
+                self._logits.of_prompt(prompt, caller, f"{name}-{rounds}-{i}")
                 for i, prompt in enumerate(scoring.prompts)
             )
             rounds += 1
             if self._asks_once and len(steps) <= _FEW_STEPS:
-                scores = _scores(scoring, outputs)
+                scores = _scores(scoring, answers)
             else:  # recipes that ask again make their next prompts then, which is to tokenize
-                scores = await self._off_the_loop(_scores)(scoring, outputs)
+                scores = await self._off_the_loop(_scores)(scoring, answers)
         return scores
 
     async def score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         """Score a text as it stands, at the step tags in it. Raises one of SOLUTION_ERRORS if it cannot be."""
         token_ids = await self._off_the_loop(self._text_ids)(text)
-        output = await self._encode(token_ids, None, caller, name)
-        logits = logits_matrix(_logits(output), len(self.recipe.scoring_tokens))
+        values, num_cached_tokens = await self._logits.of_text(token_ids, caller, name)
+        logits = logits_matrix(values, len(self.recipe.scoring_tokens))
         if not len(logits):
             tags = " or ".join("".join(piece or "?" for piece in tag.pieces) for tag in self.recipe.step_tag)
             raise RequestError(f"no step tag ({tags}) in {text[:60]!r}; each step ends with one")
-        return StepScores.from_logits(logits, self.recipe, len(token_ids), output.num_cached_tokens or 0)
+        return StepScores.from_logits(logits, self.recipe, len(token_ids), num_cached_tokens)
 
     async def describe(self) -> RecipeResponse:
         """The served recipe, with its pieces as ids of the served vocabulary."""
@@ -145,7 +139,7 @@ class PRMServing(BaseServing):
         settings = recipe_settings(self.bound_recipe, self.model_config)
         return RecipeResponse(
             model=self.models.model_name(),
-            max_model_len=self.model_config.max_model_len,
+            max_model_len=self._logits.longest,
             labels=list(self.recipe.labels),
             scoring_token_ids=list(settings.scoring_ids),
             weights=list(self.recipe.weights),
@@ -160,7 +154,7 @@ class PRMServing(BaseServing):
         return awaitable
 
     def _scorings(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[Scoring | PRMError]:
-        return scorings(solutions, self.bound_recipe, self.model_config.max_model_len)
+        return scorings(solutions, self.bound_recipe, self._logits.longest)
 
     @property
     def _asks_once(self) -> bool:
@@ -168,30 +162,6 @@ class PRMServing(BaseServing):
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text))
-
-    async def _encode(
-        self, token_ids: list[int], positions: Sequence[int] | None, caller: Caller, name: str
-    ) -> PoolingRequestOutput:
-        params = PoolingParams(task="embed", use_activation=False)
-        if positions is not None:
-            params.extra_kwargs = positions_request(positions)
-        # As vLLM's handlers do: inside encode, what verify raises would become a 500.
-        params.verify(self.model_config)
-        prompt, request_id = tokens_input(token_ids), f"{caller.request_id}-{name}"
-        self._log_inputs(request_id, prompt, params=params, lora_request=caller.lora)
-        outputs = self.engine.encode(
-            prompt,
-            params,
-            request_id,
-            lora_request=caller.lora,
-            trace_headers=caller.trace_headers,
-            priority=caller.priority,
-        )
-        async for output in outputs:  # yields once
-            if (failure := request_failure(output)) is not None:
-                raise failure
-            return output
-        raise GenerationError("the engine ended the request without an answer")
 
 
 class _ModelRequest:
@@ -214,26 +184,7 @@ def error_info(error: Exception, param: str | None = None) -> ErrorInfo:
     return ErrorInfo(message=info.message, type=info.type, param=info.param or param, code=int(info.code))
 
 
-def _logits(output: PoolingRequestOutput) -> np.ndarray:
-    logits: np.ndarray = output.outputs.data.numpy()  # the pooler's are float32, and vLLM's wire puts them on the CPU
-    return logits
-
-
-def _scores(scoring: Scoring, outputs: Sequence[PoolingRequestOutput]) -> StepScores | None:
+def _scores(scoring: Scoring, answers: Sequence[Answer]) -> StepScores | None:
     """Hand in the logits of the scoring's prompts; its step scores if they were the last, else None."""
-    num_cached = sum(output.num_cached_tokens or 0 for output in outputs)
-    scoring.take([_logits(output) for output in outputs], num_cached)
+    scoring.take([logits for logits, _ in answers], sum(num_cached_tokens for _, num_cached_tokens in answers))
     return None if scoring.prompts else scoring.result()
-
-
-async def concurrently(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Results of coroutines run at once, in order. The first to raise cancels the others, and so their requests."""
-    listed = list(coroutines)
-    if len(listed) == 1:
-        return [await listed[0]]  # the only one needs no task of its own
-    try:
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(coroutine) for coroutine in listed]
-    except BaseExceptionGroup as group_error:
-        raise group_error.exceptions[0] from None
-    return [task.result() for task in running]

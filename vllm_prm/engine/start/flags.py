@@ -1,4 +1,4 @@
-"""The command-line seam: `vllm serve MODEL --task embed` and `--prm`.
+"""The command-line seam: `vllm serve MODEL --task embed` and `--prm`, with `--runner generate` too.
 
 Both only fill in vLLM's own options (`runner`, `convert`, `hf_overrides`), after the whole line is parsed: which
 recipe applies depends on the model's name, wherever on the line that stands.
@@ -33,9 +33,10 @@ def add_cli_args(original: Callable[..., Any], parser: Any, *args: Any, **kwargs
     group.add_argument(
         "--prm",
         default=None,
-        metavar="RECIPE",
+        metavar="[ADAPTER=]RECIPE",
         help=f"The PRM recipe to serve the model with: a name ({', '.join(recipe_names())}), a JSON file, or "
-        "inline JSON. Implies --task embed.",
+        "inline JSON. Implies --task embed, unless --runner generate is given: then the server generates text as ever, "
+        "and /v1/prm/score is there beside it. ADAPTER is a name from --lora-modules, if that adapter is the PRM.",
     )
     parse = parser.parse_known_args
 
@@ -55,7 +56,9 @@ def _apply(args: argparse.Namespace) -> None:
     """Turn --task and --prm into vLLM's own options. Raises UnsupportedError for options that contradict them."""
     if getattr(args, "task", None) is None and getattr(args, "prm", None) is None:
         return
-    _convert_to_pooling(args)
+    generates = args.prm is not None and args.task is None and args.runner == "generate"
+    if not generates:
+        _convert_to_pooling(args)
     has_step_pooler = getattr(args.pooler_config, "tok_pooling_type", None) == "STEP"
     if has_step_pooler and args.prm is not None:
         raise UnsupportedError(
@@ -65,13 +68,33 @@ def _apply(args: argparse.Namespace) -> None:
         _turn_caching_on(args)
         return
     model = getattr(args, "model_tag", None) or args.model
-    recipe = load_recipe(args.prm) if args.prm is not None else find_recipe(model)
+    adapter, recipe_spec = _adapter_and_recipe(args)
+    recipe = load_recipe(recipe_spec) if recipe_spec is not None else find_recipe(model)
     if recipe is None:
         _warn_that_no_recipe_is_known(model)
         return
-    users_options = {name: getattr(args, name, None) for name in ("hf_overrides", "pooler_config")}
-    for name, value in engine_options(recipe, users_options).items():
+    users_options = {name: getattr(args, name, None) for name in ("hf_overrides", "pooler_config", "runner")}
+    for name, value in engine_options(recipe, users_options, adapter).items():
         setattr(args, name, value)
+
+
+def _adapter_and_recipe(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """What --prm says: ADAPTER=RECIPE if --lora-modules has that adapter, else a recipe for the model itself.
+
+    Raises UnsupportedError for a name before the sign that looks like an adapter's and is none.
+    """
+    if args.prm is None or "=" not in args.prm or args.prm.lstrip().startswith("{"):
+        return None, args.prm
+    name, _, recipe_spec = args.prm.partition("=")
+    adapters = [module.name for module in getattr(args, "lora_modules", None) or []]
+    if name in adapters:
+        return name, recipe_spec
+    if os.path.exists(args.prm):
+        return None, args.prm
+    raise UnsupportedError(
+        f"--prm {args.prm} is for an adapter {name!r}, and --lora-modules has {', '.join(adapters) or 'none'}; "
+        f"add --lora-modules {name}=FOLDER and --enable-lora, or give --prm {recipe_spec} alone"
+    )
 
 
 def _convert_to_pooling(args: argparse.Namespace) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_prm.engine.settings import OVERRIDE
+from vllm_prm.engine.settings import ADAPTER, OVERRIDE
 from vllm_prm.recipes import Recipe
 
 
-def engine_options(recipe: Recipe, users_options: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments (EngineArgs, LLM) that serve `recipe`, the user's own included."""
+def engine_options(recipe: Recipe, users_options: dict[str, Any], adapter: str | None = None) -> dict[str, Any]:
+    """The keyword arguments (EngineArgs, LLM) that serve `recipe`, the user's own included.
+
+    A `runner` of "generate" stays: such an engine generates text, and scores beside it. adapter: name of the LoRA
+    adapter that the recipe is for; None: the base model.
+    """
     overrides = dict(users_options.get("hf_overrides") or {})
     if recipe.architecture is not None:
         overrides.setdefault("architectures", [recipe.architecture])
-    options = {**users_options, "runner": "pooling", "convert": "embed"}
-    options["hf_overrides"] = {**overrides, OVERRIDE: recipe.to_json()}
+    overrides[OVERRIDE] = recipe.to_json()
+    if adapter is not None:
+        overrides[ADAPTER] = adapter
+    options = {**users_options, "hf_overrides": overrides}
+    if options.get("runner") == "generate":
+        return options
+    options |= {"runner": "pooling", "convert": "embed"}
     if recipe.head == "own" and options.get("pooler_config") is None:
         from vllm.config import PoolerConfig
 

@@ -64,8 +64,8 @@ def _register() -> None:
     wrap(PoolingParams, "verify", verify)
     # Only a process that configures an engine has loaded this module; a worker need not pay for it.
     if arguments := sys.modules.get("vllm.engine.arg_utils"):
+        from vllm_prm.engine.start.configuration import create_engine_config
         from vllm_prm.engine.start.flags import add_cli_args
-        from vllm_prm.engine.start.windows import create_engine_config
 
         wrap(arguments.EngineArgs, "add_cli_args", add_cli_args)
         wrap(arguments.EngineArgs, "create_engine_config", create_engine_config)

@@ -24,7 +24,7 @@ SEAMS = (
         "vllm.engine.arg_utils",
         "EngineArgs.create_engine_config",
         ("self", "usage_context", "headless"),
-        "engine/start/windows.py",
+        "engine/start/configuration.py",
     ),
 )
 

@@ -1,42 +1,33 @@
-"""The configuration seam: `EngineArgs.create_engine_config`, which every way to start an engine calls.
+"""One decision of a PRM engine's configuration: whether a PRM whose layers all have a window keeps the KV of all
+tokens. The scores of steps before the window must be kept, so such a model (Mistral 7B v0.1, Math-Shepherd among its
+children) needs a layer without a window beside layers that have one. vLLM's hybrid KV cache manager would make a KV
+group of each layer then, and reuse prefixes in pieces of thousands of tokens. Without it all layers are one group, and
+prefixes are reused block by block. A model that has layers of both kinds needs nothing: the score cache joins the full
+ones (worker/layers.py).
 
-Owns one decision: whether a PRM whose layers all have a sliding window keeps the KV of all tokens. The scores of steps
-before the window must be kept, so such a model (Mistral 7B v0.1, Math-Shepherd among its children) needs a layer
-without a window beside layers that have one. vLLM's hybrid KV cache manager would make a KV group of each layer then,
-and reuse prefixes in pieces of thousands of tokens. Without it all layers are one group, and prefixes are reused block
-by block. A model that has layers of both kinds needs nothing: the score cache joins the full ones (worker/layers.py).
-
-Invariant: what the user says of the manager is not changed, and nothing in an engine that is no PRM.
+Invariant: what the user says of the manager is not changed, and nothing in an engine that is no PRM
+(configuration.py asks for both).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm.logger import init_logger
 
-from vllm_prm.engine.settings import is_prm, keeps_scores
+from vllm_prm.engine.settings import keeps_scores
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-    from vllm.engine.arg_utils import EngineArgs
 
 logger = init_logger(f"vllm.{__name__}")
 
 
-def create_engine_config(
-    original: Callable[..., VllmConfig], engine_args: EngineArgs, *args: Any, **kwargs: Any
-) -> VllmConfig:
-    """vLLM's configuration, in a PRM engine with the hybrid KV cache manager off where that is worth it."""
-    vllm_config = original(engine_args, *args, **kwargs)
-    if is_prm(vllm_config.model_config) and engine_args.disable_hybrid_kv_cache_manager is None:
-        _keep_all_tokens(vllm_config)
-    return vllm_config
+def keep_all_tokens(vllm_config: VllmConfig) -> None:
+    """Turn the manager off in a PRM engine where that is worth it; the user has said nothing about it.
 
-
-def _keep_all_tokens(vllm_config: VllmConfig) -> None:
-    """Nothing has been derived from the flag by now: vLLM reads it when it groups the layers, in the engine core."""
+    Nothing has been derived from the flag by now: vLLM reads it when it groups the layers, in the engine core.
+    """
     model_config, cache_config = vllm_config.model_config, vllm_config.cache_config
     window = cache_config.sliding_window  # vLLM sets it only if all layers have one
     if window is None or model_config.use_mla:  # MLA has no such window, whatever the config says

@@ -1,0 +1,119 @@
+"""What is asked of an engine that generates text, and what its answer says about a step.
+
+One request per step: the prompt up to where the recipe reads, one token to generate, and the log-probabilities of the
+scoring tokens. They are taken before temperature, penalties and the like (`logprobs_mode` raw_*), or where nothing of
+the kind is set (processed_*), so generation settings of the server do not reach them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from vllm import SamplingParams
+from vllm.exceptions import GenerationError
+from vllm.inputs.engine import tokens_input
+from vllm.sampling_params import RequestOutputKind
+
+from vllm_prm.engine.compat import request_failure
+from vllm_prm.engine.serve.caller import concurrently
+from vllm_prm.engine.serve.weights import forget_on_changes
+from vllm_prm.errors import EngineError
+from vllm_prm.prompts import Prompt
+from vllm_prm.prompts.reads import PromptReads, Read, ReadMemory
+from vllm_prm.prompts.tags import positions_of_tags
+
+if TYPE_CHECKING:
+    from vllm.engine.protocol import EngineClient
+    from vllm.outputs import RequestOutput
+
+    from vllm_prm.engine.serve.caller import Caller
+    from vllm_prm.engine.serve.pooled import Answer
+    from vllm_prm.recipes import BoundRecipe
+
+
+def sampling_params(scoring_ids: Sequence[int]) -> SamplingParams:
+    """For every read of a recipe with these scoring tokens; may be shared by requests."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,  # the token itself is thrown away; the likeliest is the cheapest to choose
+        logprob_token_ids=list(scoring_ids),
+        detokenize=False,
+        flat_logprobs=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray:
+    """float32 [scoring tokens]: what the engine gave for them. Raises EngineError if it gave none for one of them."""
+    (completion,) = output.outputs
+    by_token = completion.logprobs[0] if completion.logprobs else {}
+    if missing := [token_id for token_id in scoring_ids if token_id not in by_token]:
+        raise EngineError(
+            f"the engine gave no log-probability for the scoring tokens {missing}, only for {sorted(by_token)}. "
+            "Please report this, with your engine flags"
+        )
+    return np.array([by_token[token_id].logprob for token_id in scoring_ids], dtype=np.float32)
+
+
+def num_computed_tokens(output: RequestOutput) -> int:
+    """How many tokens of a request's prompt did not come from the prefix cache."""
+    return len(output.prompt_token_ids or ()) - (output.num_cached_tokens or 0)
+
+
+class GeneratedLogits:
+    """Of vLLM's API server; as PooledLogits. recipe: looked up when it is needed, off the event loop by then."""
+
+    def __init__(self, engine: EngineClient, recipe: Callable[[], BoundRecipe], log: Callable[..., None]) -> None:
+        self._engine, self._recipe, self._log = engine, recipe, log
+        self._memory = _memory(engine)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt: one more is generated."""
+        return self._engine.model_config.max_model_len - 1
+
+    async def of_prompt(self, prompt: Prompt, caller: Caller, name: str) -> Answer:
+        reads = PromptReads(prompt, caller.model, self._memory)
+        params = sampling_params(self._recipe().scoring_ids)
+        # In their order: the engine finds what it computes for one of them in its prefix cache for the next.
+        await concurrently(
+            self._read(reads, read, params, caller, f"{name}-{number}") for number, read in enumerate(reads.missing)
+        )
+        return reads.result()
+
+    async def of_text(self, token_ids: list[int], caller: Caller, name: str) -> Answer:
+        """At the step tags among these tokens."""
+        recipe = self._recipe()
+        if not (positions := positions_of_tags(recipe, token_ids)):
+            return np.empty((0, len(recipe.scoring_ids)), np.float32), 0
+        return await self.of_prompt(Prompt(tuple(token_ids), tuple(positions)), caller, name)
+
+    async def _read(self, reads: PromptReads, read: Read, params: SamplingParams, caller: Caller, name: str) -> None:
+        prompt, request_id = tokens_input(list(read.token_ids)), f"{caller.request_id}-{name}"
+        self._log(request_id, prompt, params=params, lora_request=caller.lora)
+        outputs = self._engine.generate(
+            prompt,
+            params,
+            request_id,
+            lora_request=caller.lora,
+            trace_headers=caller.trace_headers,
+            priority=caller.priority,
+        )
+        async for output in outputs:  # yields once
+            if (failure := request_failure(output)) is not None:
+                raise failure
+            reads.take(read, scoring_row(output, self._recipe().scoring_ids), num_computed_tokens(output))
+            return
+        raise GenerationError("the engine ended the request without an answer")
+
+
+def _memory(engine: EngineClient) -> ReadMemory:
+    """Of what this front end has read, forgotten when the engine changes. One of several front ends does not hear of
+    changes that came through another, so it remembers nothing."""
+    is_alone = engine.vllm_config.parallel_config._api_process_count == 1
+    memory = ReadMemory() if is_alone else ReadMemory(max_bytes=0)
+    forget_on_changes(engine, memory)
+    return memory
