@@ -61,13 +61,20 @@ def results(reports: list[str]) -> dict[tuple[str, str], tuple[str, str]]:
     outcomes = {}
     for report in reports:
         for case in ElementTree.parse(report).getroot().iter("testcase"):
-            file = case.get("classname", "").replace(".", "/") + ".py"
+            file = _file_of(case.get("classname", ""))
             skipped = case.find("skipped")
             failed = case.find("failure") is not None or case.find("error") is not None
             outcome = "failed" if failed else "passed" if skipped is None else "skipped"
             reason = "" if skipped is None else skipped.get("message", "")
             outcomes[file, case.get("name", "")] = outcome, reason
     return outcomes
+
+
+def _file_of(class_name: str) -> str:
+    """tests.e2e.test_heads.TestFallback -> tests/e2e/test_heads.py; a test in no class has its module's name only."""
+    parts = class_name.split(".")
+    module = next((number for number, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
+    return "/".join(parts[: module + 1]) + ".py"
 
 
 def row(reports: list[str]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 from vllm import PoolingParams
+from vllm.model_executor.models import registry
 
 from vllm_prm.engine.worker import head as head_module
 from vllm_prm.engine.worker import head_columns
@@ -95,6 +96,8 @@ def whole_because(llm) -> str | None:
 
 @pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
 def test_kind_of_head(build, tmp_path):
+    if build is bias_through_the_transformers_backend and "PhiForCausalLM" in registry._TEXT_GENERATION_MODELS:
+        pytest.skip("this vLLM has a Phi of its own, and no grouped queries in it: run it with vLLM 0.32 or later")
     folder = save(tmp_path / "model", build)
     _rename_architecture(folder, KINDS[build])
     oracle = Oracle(folder)

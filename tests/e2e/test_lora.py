@@ -65,7 +65,7 @@ def test_adapters_on_the_head_are_refused(engine, how):
         adapter(path, 3, {**BACKBONE, "lm_head": (32000, 128)})
     else:
         adapter(path, 3, BACKBONE, {"lm_head": torch.randn(32000, 128)})
-    with pytest.raises(ValueError, match="lm_head"):
+    with pytest.raises(ValueError, match="lm_head|modules_to_save"):  # vLLM 0.29 refuses all that is saved, by itself
         llm.llm_engine.add_lora(LoRARequest(how, 9, str(path)))
     ids = prompt(random.Random(1), 4)
     (output,) = llm.encode([tokens(ids)], pooling_task="embed", use_tqdm=False)

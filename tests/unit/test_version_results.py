@@ -58,3 +58,9 @@ def test_a_row_counts_by_kind_and_says_what_failed_and_what_was_not_run(report):
 def test_a_row_with_another_versions_kernels_says_so(report):
     row = {**version_results.row([report("all", (SEAM, "test_a", ""))]), "vllm": "0.33.0", "kernels": "0.32.0"}
     assert "**0.33.0's Python over 0.32.0's kernels**" in version_results.notes(row)
+
+
+def test_a_test_in_a_class_is_of_its_file(report):
+    row = version_results.row([report("all", ("tests.e2e.test_heads.TestFallback", "test_a", ""))])
+    assert row["counts"]["engine"] == {"passed": 1}
+    assert "tests/e2e/test_heads.py" not in row["not_run"]
