@@ -64,3 +64,8 @@ def test_a_test_in_a_class_is_of_its_file(report):
     row = version_results.row([report("all", ("tests.e2e.test_heads.TestFallback", "test_a", ""))])
     assert row["counts"]["engine"] == {"passed": 1}
     assert "tests/e2e/test_heads.py" not in row["not_run"]
+
+
+def test_unit_tests_are_no_tests_of_a_version(report):
+    row = version_results.row([report("all", ("tests.unit.test_cli", "test_a", ""), (SERVER, "test_b", ""))])
+    assert [row["counts"][kind]["passed"] for kind in version_results.KINDS] == [0, 0, 1]
