@@ -15,13 +15,20 @@ from gpu.pieces import Piece
 CHECK_S, TESTS_S, FIGURES_S = 100, 150, 150  # seconds
 # The first piece reads vLLM's and torch's libraries from a cold disk, and compiles; FlashInfer may compile its kernels;
 # the first figures of a checkpoint write it, 16 GB.
-LONGER = {"check llama": 200, "check flashinfer": 200, "figures llama ours": 200, "figures mistral ours": 200}
-CHECKS = ("llama", "flashinfer", "tp2", "mla", "mistral", "invariant", "modelopt")
+LONGER = {
+    "check llama": 200,
+    "check served": 200,
+    "check flashinfer": 200,
+    "figures llama ours": 200,
+    "figures mistral ours": 200,
+}
+CHECKS = ("llama", "served", "generating", "flashinfer", "tp2", "mla", "mistral", "invariant", "modelopt")
 # Starting an engine takes most of the time, so Mistral has only the two ways whose ratio says what a search gains.
 FIGURES = {"llama": ("ours", "floor_reuse", "native", "token_logprobs"), "mistral": ("ours", "native")}
 ENVIRONMENT = {
     "check tp2": {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"},
     "check invariant": {"VLLM_BATCH_INVARIANT": "1"},
+    "check served": {"VLLM_PLUGINS": "prm"},
 }
 TINY_FACTOR = 4  # a CPU takes longer to start an engine
 

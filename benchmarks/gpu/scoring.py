@@ -15,6 +15,7 @@ from gpu.checkpoints import TOKENS
 from gpu.oracle import Scores, tags
 from sweep import small_engine
 
+KV_BYTES = 4 << 30  # said, because vLLM's own measuring fails if another process gives memory back meanwhile
 CUDA_SHARE = 0.3  # of the GPU's memory: an engine beside the oracle, and beside an engine that is just ending
 
 
@@ -87,7 +88,7 @@ def scorer(folder: Path, **options: Any) -> Iterator[Scorer]:
     step = PoolerConfig(pooling_type="STEP", step_tag_id=TOKENS.tag, returned_token_ids=list(TOKENS.scoring))
     defaults = {"load_format": "auto", "pooler_config": step, "max_model_len": 8192, "enable_prefix_caching": True}
     if torch.cuda.is_available():
-        defaults["gpu_memory_utilization"] = CUDA_SHARE
+        defaults |= {"gpu_memory_utilization": CUDA_SHARE, "kv_cache_memory_bytes": KV_BYTES}
     with small_engine.engine(str(folder), "bfloat16", {**defaults, **options}) as llm:
         yield Scorer(llm)
 
