@@ -16,7 +16,7 @@ from gpu import checkpoints
 from gpu.checkpoints import TINY_PRM
 from gpu.findings import Findings
 from gpu.oracle import Scores, expected, load
-from gpu.scoring import CUDA_SHARE
+from gpu.scoring import memory
 from sweep import small_engine
 from vllm_prm import PRM, PRMClient
 from vllm_prm.recipes import load_recipe
@@ -35,10 +35,9 @@ def served(folder: Path) -> dict[str, Any]:
     findings = Findings()
     ids = AutoTokenizer.from_pretrained(TINY_PRM)(TEXT).input_ids
     required = [expected(load(TINY_PRM), [ids]).scores[0][:, 0]]
-    options: dict[str, Any] = {"gpu_memory_utilization": CUDA_SHARE} if torch.cuda.is_available() else {}
     folder.mkdir(exist_ok=True)
     vllm = [sys.executable, "-m", "vllm.entrypoints.cli.main"]
-    with serving(str(TINY_PRM), {**options, "runner": "pooling", "task": "embed"}, folder / "log", vllm) as server:
+    with serving(str(TINY_PRM), {**memory(), "task": "embed"}, folder / "log", vllm) as server:
         client = PRMClient(server.url)
         for name in ("at first", "again"):
             answer = _post(f"{server.url}/v1/embeddings", {"model": "prm", "input": TEXT})
@@ -51,13 +50,11 @@ def generating(folder: Path) -> dict[str, Any]:
     """An engine that generates text, asked for log-probabilities of one token: the scores of a pooling engine."""
     findings = Findings()
     checkpoints.save(folder, checkpoints.llama)
-    shared: dict[str, Any] = {"load_format": "auto", "max_model_len": 4096, "enable_prefix_caching": True}
-    if torch.cuda.is_available():
-        shared["gpu_memory_utilization"] = CUDA_SHARE
-    pooling = {**shared, "pooler_config": None, "hf_overrides": {"prm": RECIPE.to_json()}}
+    shared: dict[str, Any] = {"load_format": "auto", "pooler_config": None, "max_model_len": 4096, **memory()}
+    pooling = {**shared, "hf_overrides": {"prm": RECIPE.to_json()}}
     with small_engine.engine(str(folder), "bfloat16", pooling) as llm:
         required = _steps(PRM.from_llm(llm).score_batch(SOLUTIONS, progress=False))
-    generate = {**shared, "pooler_config": None, "runner": "generate", "convert": "auto"}
+    generate = {**shared, "runner": "generate", "convert": "auto"}
     with small_engine.engine(str(folder), "bfloat16", generate) as llm:
         prm = PRM.from_llm(llm, RECIPE)
         findings.close("of log-probabilities", _steps(prm.score_batch(SOLUTIONS, progress=False)), required)
