@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from vllm_prm.evaluate.stepmetrics import Bin, calibration_error
 
 # The picture's own units, which are CSS pixels where the page is wide enough.
-_WIDTH, _HEIGHT = 336, 256
+_WIDTH, _HEIGHT = 336, 272
 _LEFT, _RIGHT = 44, 326  # score 0 and score 1
-_TOP, _BOTTOM = 12, 172  # all steps right, and none
-_COUNTS, _COUNTS_TOP = 212, 182  # foot of the bars that count steps, and the top of the highest one
+_TOP, _BOTTOM = 28, 188  # all steps right, and none
+_COUNTS, _COUNTS_TOP = 228, 198  # foot of the bars that count steps, and the top of the highest one
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -51,8 +51,11 @@ def _axes() -> str:
         f'<text x="{_x(tick):.1f}" y="{_COUNTS + 16}" text-anchor="middle">{tick:g}</text>' for tick in _TICKS
     )
     foot = f'<line class="axis" x1="{_LEFT}" y1="{_COUNTS}" x2="{_RIGHT}" y2="{_COUNTS}"/>'
-    middle = (_LEFT + _RIGHT) / 2
-    return f'{rows}{foot}{columns}<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">score of a step</text>'
+    names = (
+        f'<text x="{_LEFT}" y="12">right steps</text>'
+        f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">score of a step</text>'
+    )
+    return f"{rows}{foot}{columns}{names}"
 
 
 def _bin(each: Bin, most: int) -> str:
