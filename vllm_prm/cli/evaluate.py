@@ -93,10 +93,7 @@ def run(args: argparse.Namespace) -> int:
     benchmark = load_benchmark(
         args.files, format=args.format, neutral=args.neutral, all_completions=args.all_completions
     )
-    if args.tune_on is not None and args.tune_on not in benchmark.splits:
-        raise RequestError(
-            f"no split {args.tune_on!r} to choose the threshold on; there are {', '.join(benchmark.splits)}"
-        )
+    benchmark.check_tune_on(args.tune_on)
     source = chosen_source(args)
     scores, status = scored(benchmark, source, args)
     result = evaluate(

@@ -76,10 +76,12 @@ class Format(ABC, Generic[ExampleT]):
 
     name: of the benchmark, in messages.
     fields: a file whose first object has all of these fields is of this format.
+    tunes: whether its metrics can choose the threshold themselves, on one split.
     """
 
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
+    tunes: ClassVar[bool] = False
 
     def fits(self, fields: Mapping[str, Any]) -> bool:
         """Whether a file whose first object has these fields is of this format."""
@@ -116,6 +118,15 @@ class Benchmark(Generic[ExampleT]):
 
     format: Format[ExampleT]
     splits: Mapping[str, tuple[ExampleT, ...]]
+
+    def check_tune_on(self, split: str | None) -> None:
+        """Raises RequestError if the threshold cannot be chosen on this split. None: it is not to be chosen."""
+        if split is None:
+            return
+        if not self.format.tunes:
+            raise RequestError(f"tune_on (--tune-on {split}): no threshold is chosen for {self.format.name} files")
+        if split not in self.splits:
+            raise RequestError(f"no split {split!r} to choose the threshold on; there are {', '.join(self.splits)}")
 
     @property
     def solutions(self) -> list[tuple[str, tuple[str, ...]]]:

@@ -100,6 +100,7 @@ class ProcessBench(Format[ProcessBenchExample]):
 
     name = "processbench"
     fields = ("problem", "steps", "label")
+    tunes = True
 
     def parse(self, record: Record) -> ProcessBenchExample:
         steps, label = record.texts("steps"), record.integer("label")
