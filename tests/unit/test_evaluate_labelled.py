@@ -292,3 +292,5 @@ def test_readings_that_a_format_does_not_have(tmp_path):
         load_benchmark(path, all_completions=True)
     with pytest.raises(RequestError, match='neutral is the text "maybe"; expected good, bad or skip'):
         load_benchmark(PRM800K, neutral="maybe")
+    with pytest.raises(RequestError, match="--tune-on a.: no threshold is chosen for stepwise files"):
+        evaluate(load_benchmark(path), [(0.9,)], tune_on="a")
