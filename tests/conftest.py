@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ settings.load_profile("default")
 
 ROOT = Path(__file__).parents[1]
 TINY_PRM = str(ROOT / "examples" / "tiny-prm")
-TINY_PRM_OPTIONS = ("--task", "embed", "--dtype", "float32")  # as the README serves it
 
 
 # vLLM collects garbage eight times in the life of an engine, and freezes and unfreezes the heap meanwhile. Going
@@ -68,14 +67,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
 
 @pytest.fixture(scope="session")
 def tiny_prm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The tiny PRM on one server with our routes, for every test that only asks it."""
+    """The tiny PRM on one `vllm-prm serve`, for every test that only asks it."""
     from server import serving
 
     log = tmp_path_factory.mktemp("log") / "tiny_prm.log"
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:  # for this server, not for the tests that run meanwhile
-            patch.setenv("VLLM_PLUGINS", "prm")
-            url = stack.enter_context(serving(log, TINY_PRM, *TINY_PRM_OPTIONS, "--enforce-eager"))
+    with serving(log, TINY_PRM, "--dtype", "float32", "--enforce-eager", program="vllm-prm") as url:
         yield url
 
 

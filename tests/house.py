@@ -19,7 +19,7 @@ FILE_LIMIT, FUNCTION_LIMIT = 300, 40  # lines; a function's docstring is not cou
 # The files and folders of vllm_prm, from the bottom up. Those of one level do not import each other.
 LEVELS = (
     ("errors",),
-    ("inputs",),
+    ("inputs", "look"),
     ("jsonl", "recipes"),
     ("aggregate", "wire"),
     ("scores",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from base64 import b64decode
@@ -11,7 +12,9 @@ import httpx
 import numpy as np
 import pytest
 from adapters import RANK, adapter, oracle_with
+from browser import REMEDY, browser
 from conftest import TINY_PRM
+from opened_page import opened
 from oracle import TOLERANCE, Oracle
 from score_requests import BAD_CONTENTS, BAD_REWARDS, BAD_SCORES, ONE, QUESTION, RIGHT, WRONG
 from server import hangs_up
@@ -201,6 +204,52 @@ def test_usage_and_cached_tokens(http):
         assert len(answer["data"][0]["step_scores"]) == 12
 
 
+def test_prompts_route_says_what_is_read(http):
+    expected = prompt_of(QUESTION, RIGHT)
+    for solution in ({"steps": RIGHT}, {"solution": "\n".join(RIGHT)}, {"solution": " ки\n".join(RIGHT)}):
+        answer = http.post("/v1/prm/prompts", json={"question": QUESTION, **solution}).raise_for_status().json()
+        assert answer["steps"] == RIGHT
+        (prompt,) = answer["prompts"]
+        assert prompt["token_ids"] == list(expected.token_ids)
+        assert prompt["positions"] == list(expected.positions)
+        assert [prompt["tokens"][position] for position in prompt["positions"]] == [" ки"] * len(RIGHT)
+        assert "".join(prompt["tokens"]).startswith(f"<s> {QUESTION} Step 1: {RIGHT[0]} ки")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"question": QUESTION}, "give exactly one of steps and solution; found neither"),
+        ({**ONE, "solution": "1"}, "give exactly one of steps and solution; found both"),
+        ({"question": QUESTION, "solution": " "}, "there is no step"),
+        ({"question": QUESTION, "steps": [" "]}, "step 1 of 1 is empty"),
+        ({"question": QUESTION, "steps": ["x " * LONGEST]}, f"takes {LONGEST}"),
+    ],
+)
+def test_prompts_route_refuses(http, body, message):
+    answer = http.post("/v1/prm/prompts", json=body)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.skipif(browser() is None, reason=f"there is no browser: {REMEDY}")
+def test_the_page_asks_for_the_key(url, tmp_path):
+    with opened(tmp_path) as page:
+        page.open(f"{url}/prm")
+        page.until("document.getElementById('key').checkVisibility()")
+        assert "enter the server's API key" in page.text()
+        for key, text in (("wrong", "does not know this API key"), (KEY, "recipe tiny-prm")):
+            page.write("#key-text", key)
+            page.click("#key button")
+            page.until(f"document.querySelector('header').textContent.includes({json.dumps(text)})")
+        assert not page.get("document.getElementById('key').checkVisibility()")
+        page.write("#question", QUESTION)
+        page.write("#solution-0", "\n".join(WRONG))
+        page.click("#score")
+        page.until("document.body.dataset.done")
+        assert "first error: step 2" in page.text()
+
+
 def test_recipe_route(http, client):
     answer = http.get("/v1/prm/recipe").json()
     assert answer["model"] == "tiny"
@@ -276,7 +325,13 @@ def test_bad_reward_options(http, query, message):
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}])
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", "/get_reward"), ("POST", "/get_reward/")],
+    [
+        ("POST", "/v1/prm/score"),
+        ("POST", "/v1/prm/prompts"),
+        ("GET", "/v1/prm/recipe"),
+        ("POST", "/get_reward"),
+        ("POST", "/get_reward/"),
+    ],
 )
 def test_the_api_key_guards_every_route(url, method, path, headers):
     body = {"content": "{nonsense"} if method == "POST" else {}
@@ -293,7 +348,8 @@ def test_a_client_with_a_wrong_key_is_told_so(url, monkeypatch):
 
 def test_openapi_page(http):
     page = http.get("/openapi.json").json()
-    for method, path in (("post", "/v1/prm/score"), ("get", "/v1/prm/recipe"), ("post", "/get_reward")):
+    ours = ("post", "/v1/prm/score"), ("post", "/v1/prm/prompts"), ("get", "/v1/prm/recipe"), ("post", "/get_reward")
+    for method, path in ours:
         route = page["paths"][path][method]
         assert route["tags"] == ["process reward model"]
         assert route["summary"]

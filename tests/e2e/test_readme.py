@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY_PRM_OPTIONS
+from conftest import ROOT
 from readme import ELIDED, Block, blocks, commands, difference
 
 from vllm_prm import find_recipe
@@ -62,7 +62,7 @@ def test_commands(block, tiny_prm_url, tmp_path):
     for number, (command, output) in enumerate(commands(block.text)):
         words = shlex.split(command, comments=True)
         if words[:3] == ["VLLM_PLUGINS=prm", "vllm", "serve"]:  # the server that is asked here, by its absolute path
-            assert words[3:] == ["examples/tiny-prm", *TINY_PRM_OPTIONS]
+            assert words[3:] == ["examples/tiny-prm", "--task", "embed", "--dtype", "float32"]  # as conftest's
             continue
         if number == 0 and words[0] == "cat":  # the reader's own file, shown whole
             assert ELIDED not in output

@@ -2,6 +2,7 @@
 
 score.py rank.py evaluate.py     make a task, which running.py runs
 report.py recipes.py doctor.py   need no run: each is a command by itself
+serve.py                         becomes vLLM's server
 options.py                       the options they share
 
 The way of a line, once from top to bottom; what a room calls stands below it:
@@ -22,12 +23,13 @@ import sys
 from collections.abc import Sequence
 
 from vllm_prm import __version__
-from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score
+from vllm_prm.cli import doctor, evaluate, rank, recipes, report, score, serve
 from vllm_prm.cli.options import refuse_unknown
 from vllm_prm.errors import PRMError, RequestError
 
 ABOUT = """Process reward models on vLLM: score reasoning, step by step.
 
+  serve      vllm serve, with our routes         vllm-prm serve M
   score      solutions -> step scores            vllm-prm score solutions.jsonl -o scored.jsonl --model M
   rank       candidates -> the best one          vllm-prm rank candidates.jsonl --server http://localhost:8000
   evaluate   a benchmark's file -> its metrics   vllm-prm evaluate gsm8k.json math.json --model M
@@ -35,7 +37,7 @@ ABOUT = """Process reward models on vLLM: score reasoning, step by step.
   recipes    known PRMs; check one of your own   vllm-prm recipes math-shepherd
   doctor     is everything in place?             vllm-prm doctor --model M"""
 EPILOG = """`vllm-prm COMMAND --help` shows the formats and more examples.
-Serving needs no command of ours: vllm serve M --task embed"""
+Serving needs no command of ours: VLLM_PLUGINS=prm vllm serve M --task embed"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"vllm-prm {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
-    for command in (score, rank, evaluate, report, recipes, doctor):
+    for command in (serve, score, rank, evaluate, report, recipes, doctor):
         command.add_parser(commands)
     return top
 
@@ -67,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parsed(words: list[str]) -> argparse.Namespace:
     """The options; `engine_words` are those after --, which vLLM's engine takes."""
+    if words[:1] == ["serve"] and not {"-h", "--help"} & {*words[1:2]}:  # every word is vLLM's, wherever it stands
+        args = parser().parse_args(["serve"])
+        args.words = words[1:]
+        return args
     cut = words.index("--") if "--" in words else len(words)
     args, unknown = parser().parse_known_args(words[:cut])
     args.engine_words = words[cut + 1 :]

@@ -1,14 +1,11 @@
-"""A report's page: its skeleton, its controls, and what it may run.
+"""A report's page: what stands in it, and its controls.
 
 Everything is written into the page as escaped HTML, with no data for scripts to build it from: it can be read, searched
-and printed without them, and a text can be nothing but text. The script only sorts and filters what is there, and a
-content security policy lets no other script run.
+and printed without them, and a text can be nothing but text. The script only sorts and filters what is there.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -16,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from vllm_prm.aggregate import check_aggregation
+from vllm_prm.look import document
 from vllm_prm.report.judged import JudgedRow
 from vllm_prm.report.rows import ReportRow
 from vllm_prm.report.solution import solution
@@ -55,22 +53,9 @@ def _page(judged: Sequence[JudgedRow], title: str, subtitle: str, aggregation: s
     style, script = (
         resources.files(__package__).joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js")
     )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     are_open = len(judged) <= _ALL_OPEN
     solutions = "\n".join(solution(row, i, aggregation, are_open) for i, row in enumerate(judged))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
+    body = f"""<header>
 <h1>{escape(title)}</h1>
 {f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""}
 {summary(judged, aggregation, threshold)}
@@ -79,11 +64,8 @@ def _page(judged: Sequence[JudgedRow], title: str, subtitle: str, aggregation: s
 <main id="solutions" aria-label="Solutions">
 {solutions}
 </main>
-<p id="nothing" hidden>No solution matches.</p>
-<script>{script}</script>
-</body>
-</html>
-"""
+<p id="nothing" hidden>No solution matches.</p>"""
+    return document(title, body, style, script)
 
 
 _CONTROLS = """<form id="controls" role="search" hidden>

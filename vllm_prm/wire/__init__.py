@@ -1,12 +1,14 @@
 """What our HTTP routes and their clients send each other.
 
-types.py   the bodies of requests and responses
-arrays.py  rows of numbers in them, as lists or packed
-faults.py  what is wrong with a body, in sentences
+types.py    the bodies of requests and responses
+prompts.py  those of one route: what the model reads
+arrays.py   rows of numbers in them, as lists or packed
+faults.py   what is wrong with a body, in sentences
 """
 
 from vllm_prm.wire.arrays import packed, unpacked
 from vllm_prm.wire.faults import explain
+from vllm_prm.wire.prompts import PromptsRequest, PromptsResponse, PromptTokens
 from vllm_prm.wire.types import (
     CachedTokens,
     ErrorInfo,
@@ -27,6 +29,9 @@ __all__ = [
     "ErrorInfo",
     "Failure",
     "Malformed",
+    "PromptTokens",
+    "PromptsRequest",
+    "PromptsResponse",
     "RecipeResponse",
     "RewardRequest",
     "RewardResponse",

@@ -15,6 +15,7 @@ from vllm_prm.wire import (
     ErrorInfo,
     Failure,
     Malformed,
+    PromptsResponse,
     RewardResponse,
     Score,
     ScoreResponse,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from vllm_prm.engine.serve.caller import Caller
     from vllm_prm.engine.serve.serving import PRMServing
     from vllm_prm.scores import StepScores
-    from vllm_prm.wire import RewardRequest, ScoreRequest
+    from vllm_prm.wire import PromptsRequest, RewardRequest, ScoreRequest
 
 
 async def score_response(serving: PRMServing, request: ScoreRequest, caller: Caller) -> ScoreResponse | ErrorInfo:
@@ -87,6 +88,12 @@ async def _entry(
     except SOLUTION_ERRORS as error:
         param = solution.param if isinstance(solution, Malformed) else None
         return Failure(index=index, object="error", error=error_info(error, param))
+
+
+async def prompts_response(serving: PRMServing, request: PromptsRequest) -> PromptsResponse:
+    """Raises one of SOLUTION_ERRORS for a solution that cannot be scored."""
+    steps = request.steps if request.steps is not None else split_steps(request.solution or "", serving.recipe)
+    return PromptsResponse(steps=steps, prompts=await serving.tokens(request.question, steps))
 
 
 async def reward_response(

@@ -1,8 +1,10 @@
 """Our HTTP routes; endpoints.py puts them on vLLM's API server.
 
 POST /v1/prm/score    step scores of solutions, given as (question, steps)
+POST /v1/prm/prompts  what the model reads of a solution, token by token
 GET  /v1/prm/recipe   what the server reads
 POST /get_reward      the same model as OpenRLHF's remote reward model
+GET  /prm             a page to try all this on
 """
 
 # No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
@@ -14,7 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -26,10 +28,20 @@ from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddlew
 from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
 from vllm.exceptions import VLLMNotFoundError
 
-from vllm_prm.engine.serve.bodies import reward_response, score_response
+from vllm_prm.engine.serve.bodies import prompts_response, reward_response, score_response
+from vllm_prm.engine.serve.page import page
 from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.recipes.types import Aggregation
-from vllm_prm.wire import RecipeResponse, RewardRequest, RewardResponse, ScoreRequest, ScoreResponse, explain
+from vllm_prm.wire import (
+    PromptsRequest,
+    PromptsResponse,
+    RecipeResponse,
+    RewardRequest,
+    RewardResponse,
+    ScoreRequest,
+    ScoreResponse,
+    explain,
+)
 
 REWARD_PATH = "/get_reward"
 
@@ -57,6 +69,10 @@ _SCORE_EXAMPLES: Any = {
             "return": "probabilities",
         }
     },
+}
+_PROMPTS_EXAMPLES: Any = {
+    "steps": {"value": {"question": _QUESTION, "steps": _RIGHT}},
+    "one text": {"value": {"question": _QUESTION, "solution": "\n".join(_RIGHT)}},
 }
 _REWARD_EXAMPLES: Any = {
     "OpenRLHF's": {
@@ -124,6 +140,20 @@ async def score(
     return JSONResponse({"error": response.model_dump()}, status_code=response.code)
 
 
+@router.post(
+    "/v1/prm/prompts",
+    summary="What the model reads of a solution",
+    description="The prompts that a solution becomes, token by token, and the positions where scores are read. Nothing "
+    "is computed: it costs one tokenization.",
+    dependencies=[Depends(validate_json_request)],
+    responses={200: {"model": PromptsResponse}},
+)
+async def prompts(
+    request: Annotated[PromptsRequest, Body(openapi_examples=_PROMPTS_EXAMPLES)], raw_request: Request
+) -> Response:
+    return _WireResponse(await prompts_response(_serving(raw_request), request))
+
+
 @router.get(
     "/v1/prm/recipe",
     summary="What this server reads",
@@ -133,6 +163,12 @@ async def score(
 )
 async def recipe(raw_request: Request) -> Response:
     return _WireResponse(await _serving(raw_request).describe())
+
+
+@router.get("/prm", include_in_schema=False)
+async def try_it() -> Response:
+    """It holds nothing of the server's, so it needs no key; what it asks for does."""
+    return HTMLResponse(page(), headers={"Cache-Control": "no-cache", "X-Frame-Options": "DENY"})
 
 
 @router.post(

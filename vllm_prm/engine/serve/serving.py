@@ -26,10 +26,11 @@ from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import PRMError, RequestError, ScorerError
-from vllm_prm.prompts import Scoring, scorings
+from vllm_prm.prompts import Prompt, Scoring, scorings
 from vllm_prm.recipes import bind
+from vllm_prm.recipes.pieces import piece_text
 from vllm_prm.scores import StepScores, logits_matrix
-from vllm_prm.wire import ErrorInfo, RecipeResponse
+from vllm_prm.wire import ErrorInfo, PromptTokens, RecipeResponse
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -118,6 +119,21 @@ class PRMServing(BaseServing):
             else:  # recipes that ask again make their next prompts then, which is to tokenize
                 scores = await self._off_the_loop(_scores)(scoring, answers)
         return scores
+
+    async def tokens(self, question: str, steps: Sequence[str]) -> list[PromptTokens]:
+        """What the model would read first. Raises as `score` does."""
+        scoring = await self._planner.scoring(question, steps)
+        return await self._off_the_loop(self._tokens_of)(scoring.prompts)
+
+    def _tokens_of(self, prompts: Sequence[Prompt]) -> list[PromptTokens]:
+        return [
+            PromptTokens(
+                token_ids=list(prompt.token_ids),
+                tokens=[piece_text(piece) for piece in self.tokenizer.convert_ids_to_tokens(list(prompt.token_ids))],
+                positions=list(prompt.positions),
+            )
+            for prompt in prompts
+        ]
 
     async def score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         """Score a text as it stands, at the step tags in it. Raises one of SOLUTION_ERRORS if it cannot be."""

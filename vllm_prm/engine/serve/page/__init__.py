@@ -1,0 +1,20 @@
+"""The page `/prm`: a question and solutions to try the served model on, in a browser.
+
+One file of HTML, style and script that asks this server's own routes; texts of users are only ever set as text.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from vllm_prm.look import document
+
+
+@cache
+def page() -> str:
+    """The page as HTML, the same for every model."""
+    body, style, script = (
+        resources.files(__package__).joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
+    return document("Process reward model", body, style, script, connects=True)
