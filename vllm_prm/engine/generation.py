@@ -10,15 +10,22 @@ from vllm_prm.errors import RecipeError, UnsupportedError
 from vllm_prm.recipes import Recipe, load_recipe, recipe_for
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig
+    from vllm.config import ModelConfig, VllmConfig
 
 
-def check_generation(model_config: ModelConfig) -> None:
+def check_generation(vllm_config: VllmConfig) -> None:
     """Raise UnsupportedError, with the flag that helps, if scores would be wrong or missing; RecipeError if the recipe
     does not fit the tokenizer or the model."""
+    model_config = vllm_config.model_config
     recipe = recipe_of(model_config)
     assert recipe is not None
     check_recipe(recipe, model_config)
+    if vllm_config.speculative_config is not None and 0 <= model_config.max_logprobs < len(recipe.weights):
+        raise UnsupportedError(
+            f"an engine that decodes speculatively is asked for its likeliest tokens, and --max-logprobs "
+            f"{model_config.max_logprobs} leaves no room for the {len(recipe.weights)} scoring tokens of recipe "
+            f"{recipe.name!r}; give a larger one, or drop --speculative-config"
+        )
     settings_of(model_config)
 
 

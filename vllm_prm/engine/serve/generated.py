@@ -2,7 +2,13 @@
 
 One request per step: the prompt up to where the recipe reads, one token to generate, and the log-probabilities of the
 scoring tokens. They are taken before temperature, penalties and the like (`logprobs_mode` raw_*), or where nothing of
-the kind is set (processed_*), so generation settings of the server do not reach them.
+the kind is set (processed_*), so generation settings of the server do not reach them. They are log-probabilities over
+the whole vocabulary (raw_logits and processed_logits: the logits), whatever is made of them after.
+
+Where another request of the batch has draft tokens of speculative decoding, vLLM gives none for tokens that are asked
+for by id (the RejectionSampler of both its runners, 0.32), and an engine of its V1 runner dies if that other request
+wants log-probabilities. So a server's engine that speculates is asked for its likeliest tokens. Offline no other
+request is in the batch, and reads end before they could have drafts.
 """
 
 from __future__ import annotations
@@ -21,10 +27,12 @@ from vllm_prm.engine.serve.caller import concurrently
 from vllm_prm.engine.serve.weights import forget_on_changes
 from vllm_prm.errors import EngineError
 from vllm_prm.prompts import Prompt
+from vllm_prm.prompts.likeliest import likeliest_row
 from vllm_prm.prompts.reads import PromptReads, Read, ReadMemory
 from vllm_prm.prompts.tags import positions_of_tags
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.engine.protocol import EngineClient
     from vllm.outputs import RequestOutput
 
@@ -32,13 +40,23 @@ if TYPE_CHECKING:
     from vllm_prm.engine.serve.pooled import Answer
     from vllm_prm.recipes import BoundRecipe
 
+_MOST_LIKELIEST = 1000  # of a vocabulary: 10 kB a step on the way from the engine
+_WITH_DRAFTS = (
+    "This server decodes speculatively, and then gives its likeliest tokens only: start it with a larger "
+    "--max-logprobs, without --speculative-config, or a pooling engine (--task embed)"
+)
 
-def sampling_params(scoring_ids: Sequence[int]) -> SamplingParams:
-    """For every read of a recipe with these scoring tokens; may be shared by requests."""
+
+def sampling_params(scoring_ids: Sequence[int], likeliest: int | None = None) -> SamplingParams:
+    """For every read of a recipe with these scoring tokens; may be shared by requests.
+
+    likeliest: ask for so many of the likeliest tokens; None: for just the scoring tokens.
+    """
     return SamplingParams(
         max_tokens=1,
-        temperature=0.0,  # the token itself is thrown away; the likeliest is the cheapest to choose
-        logprob_token_ids=list(scoring_ids),
+        temperature=0.0,  # the token itself is thrown away; the likeliest is the cheapest, and among the likeliest
+        logprobs=likeliest,
+        logprob_token_ids=list(scoring_ids) if likeliest is None else None,
         detokenize=False,
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
@@ -58,6 +76,23 @@ def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray
     return np.array([by_token[token_id].logprob for token_id in scoring_ids], dtype=np.float32)
 
 
+def likeliest_tokens(vllm_config: VllmConfig) -> int | None:
+    """How many of its likeliest tokens a server's engine is asked for; None: for just the scoring tokens."""
+    if vllm_config.speculative_config is None:
+        return None
+    most = vllm_config.model_config.max_logprobs
+    return min(vllm_config.model_config.get_vocab_size() if most == -1 else most, _MOST_LIKELIEST)
+
+
+def _row_of_likeliest(output: RequestOutput, recipe: BoundRecipe) -> np.ndarray:
+    """As scoring_row. Raises EngineError if a scoring token that could matter is not among the likeliest."""
+    (completion,) = output.outputs
+    if not completion.logprobs:
+        raise EngineError("the engine gave no log-probabilities. Please report this, with your engine flags")
+    values = {token_id: logprob.logprob for token_id, logprob in completion.logprobs[0].items()}
+    return likeliest_row(values, recipe.scoring_ids, recipe.recipe, _WITH_DRAFTS)
+
+
 def num_computed_tokens(output: RequestOutput) -> int:
     """How many tokens of a request's prompt did not come from the prefix cache."""
     return len(output.prompt_token_ids or ()) - (output.num_cached_tokens or 0)
@@ -69,6 +104,7 @@ class GeneratedLogits:
     def __init__(self, engine: EngineClient, recipe: Callable[[], BoundRecipe], log: Callable[..., None]) -> None:
         self._engine, self._recipe, self._log = engine, recipe, log
         self._memory = _memory(engine)
+        self._likeliest = likeliest_tokens(engine.vllm_config)
 
     @property
     def longest(self) -> int:
@@ -77,7 +113,7 @@ class GeneratedLogits:
 
     async def of_prompt(self, prompt: Prompt, caller: Caller, name: str) -> Answer:
         reads = PromptReads(prompt, caller.model, self._memory)
-        params = sampling_params(self._recipe().scoring_ids)
+        params = sampling_params(self._recipe().scoring_ids, self._likeliest)
         # In their order: the engine finds what it computes for one of them in its prefix cache for the next.
         await concurrently(
             self._read(reads, read, params, caller, f"{name}-{number}") for number, read in enumerate(reads.missing)
@@ -105,9 +141,13 @@ class GeneratedLogits:
         async for output in outputs:  # yields once
             if (failure := request_failure(output)) is not None:
                 raise failure
-            reads.take(read, scoring_row(output, self._recipe().scoring_ids), num_computed_tokens(output))
+            reads.take(read, self._row(output), num_computed_tokens(output))
             return
         raise GenerationError("the engine ended the request without an answer")
+
+    def _row(self, output: RequestOutput) -> np.ndarray:
+        recipe = self._recipe()
+        return scoring_row(output, recipe.scoring_ids) if self._likeliest is None else _row_of_likeliest(output, recipe)
 
 
 def _memory(engine: EngineClient) -> ReadMemory:
