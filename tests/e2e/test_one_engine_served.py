@@ -8,6 +8,7 @@ import re
 
 import httpx
 import pytest
+import transformers
 from adapters import RANK, adapter
 from conftest import TINY_PRM
 from server import serving
@@ -140,6 +141,15 @@ def test_a_server_without_our_plugin(plain_url, expected):
         assert all(scores.num_cached_tokens == scores.num_prompt_tokens for scores in again)
         ranking = client.rank(SOLUTIONS[0][0], [SOLUTIONS[0][1], SOLUTIONS[0][1][:1]])
     assert len(ranking.results) == 2
+
+
+def test_a_plain_server_tokenizes_for_a_client_without_a_tokenizer(plain_url, expected, monkeypatch):
+    def nowhere(source, *_, **__):
+        raise OSError(f"{source} is on another machine")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nowhere)
+    with PRMClient(plain_url, recipe=RECIPE) as client:
+        close_to(client.score_batch(SOLUTIONS, progress=False), expected[1])
 
 
 def test_without_a_recipe_a_plain_server_says_what_to_do(plain_url):
