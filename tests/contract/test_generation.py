@@ -118,7 +118,7 @@ def test_an_engine_that_guesses_tokens_is_asked_for_its_likeliest():
     assert counts == {2: 2, 20: 20, -1: vocabulary}
     assert sampling_params([7, 8], 20).logprobs == 20
     assert sampling_params([7, 8], 20).logprob_token_ids is None
-    with pytest.raises(UnsupportedError, match="--max-logprobs 1 leaves no room for the 2 scoring tokens"):
+    with pytest.raises(UnsupportedError, match="--max-logprobs 1 leaves no room for 2 scoring tokens"):
         engine(max_logprobs=1)
 
 

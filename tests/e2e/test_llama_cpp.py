@@ -79,7 +79,7 @@ def test_the_scores_of_transformers_or_no_score(gguf_file):
     assert len(scored) > len(SOLUTIONS) / 2
     refused = [result for result in results if isinstance(result, Exception)]
     assert {type(error) for error in refused} == {EngineError}
-    assert {"likeliest that this server gives" in str(error) for error in refused} == {True}
+    assert {"likeliest that are given" in str(error) for error in refused} == {True}
 
 
 def test_a_server_that_gives_no_logprobs_is_told_of(gguf_file):

@@ -12,10 +12,14 @@ import json
 
 import httpx
 import pytest
-from conftest import TINY_PRM
+from conftest import TINY_PRM, running
 from oracle import TOLERANCE, Oracle
 from server import serving
+from test_one_engine import beside
 from tiny_server import SOLUTIONS, metric, prompt_of
+from vllm import SamplingParams
+
+from vllm_prm import PRM
 
 GOOD, BAD = 332, 333  # of prm.json
 FEW, OTHERS = SOLUTIONS[:24], SOLUTIONS[24:30]
@@ -95,3 +99,16 @@ def test_scores_with_nothing_beside_them(url):
 
     for found, right in zip(asyncio.run(run()), right_scores(OTHERS), strict=True):
         assert found == pytest.approx(right, abs=TOLERANCE)
+
+
+def test_offline_in_the_same_batches_as_texts_with_drafts(monkeypatch):
+    # In a process of its own: after an engine with drafts, vLLM 0.32 makes no second one for a CPU in the same process.
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    options = {"max_model_len": 512, "block_size": 32, "max_num_batched_tokens": 256, "max_logprobs": -1}
+    with running(TINY_PRM, **options, runner="generate", convert="auto", speculative_config=NGRAMS) as llm:
+        settings = [SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, logprobs=k) for k in (None, 3)]
+        with beside(llm, settings) as answers:
+            results = PRM.from_llm(llm).score_batch(FEW, progress=False)
+    for scores, right in zip(results, right_scores(FEW), strict=True):
+        assert list(scores.step_scores) == pytest.approx(right, abs=TOLERANCE)
+    assert len(answers[1].outputs[0].logprobs) == 60

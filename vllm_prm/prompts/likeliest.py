@@ -33,7 +33,7 @@ def likeliest_row(values: Mapping[_Token, float], scoring: Sequence[_Token], rec
     row = np.array([values.get(token, bound) for token in scoring], dtype=np.float32)
     if missing and (len(missing) == len(scoring) or _doubt(row, list(map(scoring.index, missing)), recipe) > _DOUBT):
         raise EngineError(
-            f"the scoring tokens {missing} are not among the {len(values)} likeliest that this server gives, so their "
+            f"the scoring tokens {missing} are not among the {len(values)} likeliest that are given, so their "
             f"log-probability is only known to be {bound:.2f} at most. {help_}"
         )
     return row

@@ -5,10 +5,9 @@ scoring tokens. They are taken before temperature, penalties and the like (`logp
 the kind is set (processed_*), so generation settings of the server do not reach them. They are log-probabilities over
 the whole vocabulary (raw_logits and processed_logits: the logits), whatever is made of them after.
 
-Where another request of the batch has draft tokens of speculative decoding, vLLM gives none for tokens that are asked
-for by id (the RejectionSampler of both its runners, 0.32), and an engine of its V1 runner dies if that other request
-wants log-probabilities. So a server's engine that speculates is asked for its likeliest tokens. Offline no other
-request is in the batch, and reads end before they could have drafts.
+An engine that decodes speculatively gives none for tokens that are asked for by id (the RejectionSampler of both of
+vLLM's runners, 0.32), and one of the V1 runner dies if another request of the batch wants log-probabilities. So such an
+engine is asked for its likeliest tokens.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 _MOST_LIKELIEST = 1000  # of a vocabulary: 10 kB a step on the way from the engine
 _WITH_DRAFTS = (
-    "This server decodes speculatively, and then gives its likeliest tokens only: start it with a larger "
+    "This engine decodes speculatively, and then gives its likeliest tokens only: start it with a larger "
     "--max-logprobs, without --speculative-config, or a pooling engine (--task embed)"
 )
 
@@ -64,8 +63,7 @@ def sampling_params(scoring_ids: Sequence[int], likeliest: int | None = None) ->
     )
 
 
-def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray:
-    """float32 [scoring tokens]: what the engine gave for them. Raises EngineError if it gave none for one of them."""
+def _scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray:
     (completion,) = output.outputs
     by_token = completion.logprobs[0] if completion.logprobs else {}
     if missing := [token_id for token_id in scoring_ids if token_id not in by_token]:
@@ -77,15 +75,20 @@ def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray
 
 
 def likeliest_tokens(vllm_config: VllmConfig) -> int | None:
-    """How many of its likeliest tokens a server's engine is asked for; None: for just the scoring tokens."""
+    """How many of its likeliest tokens an engine is asked for; None: for just the scoring tokens."""
     if vllm_config.speculative_config is None:
         return None
     most = vllm_config.model_config.max_logprobs
     return min(vllm_config.model_config.get_vocab_size() if most == -1 else most, _MOST_LIKELIEST)
 
 
-def _row_of_likeliest(output: RequestOutput, recipe: BoundRecipe) -> np.ndarray:
-    """As scoring_row. Raises EngineError if a scoring token that could matter is not among the likeliest."""
+def row_of(output: RequestOutput, recipe: BoundRecipe, likeliest: int | None) -> np.ndarray:
+    """float32 [scoring tokens]: what the engine gave for them. likeliest: what it was asked for, as sampling_params.
+
+    Raises EngineError if it gave none for a scoring token that could matter.
+    """
+    if likeliest is None:
+        return _scoring_row(output, recipe.scoring_ids)
     (completion,) = output.outputs
     if not completion.logprobs:
         raise EngineError("the engine gave no log-probabilities. Please report this, with your engine flags")
@@ -141,13 +144,9 @@ class GeneratedLogits:
         async for output in outputs:  # yields once
             if (failure := request_failure(output)) is not None:
                 raise failure
-            reads.take(read, self._row(output), num_computed_tokens(output))
+            reads.take(read, row_of(output, self._recipe(), self._likeliest), num_computed_tokens(output))
             return
         raise GenerationError("the engine ended the request without an answer")
-
-    def _row(self, output: RequestOutput) -> np.ndarray:
-        recipe = self._recipe()
-        return scoring_row(output, recipe.scoring_ids) if self._likeliest is None else _row_of_likeliest(output, recipe)
 
 
 def _memory(engine: EngineClient) -> ReadMemory:
