@@ -28,7 +28,7 @@ def logprobs_after(token_ids: list[int], size: int) -> np.ndarray:
 class CompletionsServer:
     """size: of the vocabulary. most: likeliest tokens that it gives. keeps_spaces: in the names of tokens.
 
-    lie: what it does wrong: "shortens", "other model", "fewer", "no logprobs", "other tokens by id".
+    lie: what it does wrong: "no models", "shortens", "other model", "fewer", "no logprobs", "other tokens by id".
     """
 
     tokenizer: Any
@@ -58,6 +58,8 @@ class CompletionsServer:
         return app
 
     async def models(self):
+        if self.lie == "no models":
+            return {"data": []}
         return {"data": [{"id": MODEL, "root": "/nowhere/at/all", "max_model_len": 512}]}
 
     async def metrics(self):

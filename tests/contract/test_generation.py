@@ -9,6 +9,7 @@ import pytest
 from conftest import TINY_PRM
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 from vllm.entrypoints.cli.serve import make_arg_parser  # in every version, whatever file defines it
+from vllm.exceptions import VLLMValidationError
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm import RecipeError, UnsupportedError, load_recipe
@@ -124,5 +125,8 @@ def test_an_engine_that_guesses_tokens_is_asked_for_its_likeliest():
 
 def test_another_engine_is_asked_for_the_scoring_tokens_however_few_it_may_give():
     options = engine_options(variant(), {"runner": "generate", "max_model_len": 512, "max_logprobs": 0})
-    assert likeliest_tokens(EngineArgs(model=TINY_PRM, **options).create_engine_config()) is None
-    assert sampling_params([7, 8]).logprob_token_ids == [7, 8]
+    vllm_config = EngineArgs(model=TINY_PRM, **options).create_engine_config()
+    assert likeliest_tokens(vllm_config) is None
+    sampling_params([7, 8])._validate_logprobs(vllm_config.model_config)  # what vLLM asks of every request
+    with pytest.raises((ValueError, VLLMValidationError), match="max allowed: 0"):
+        sampling_params([7, 8], 2)._validate_logprobs(vllm_config.model_config)

@@ -22,7 +22,7 @@ GREEDY = {"prompt": "Mia has 12 apples. Step 1: 12", "max_tokens": 24, "temperat
 SAMPLING = {"temperature": 0.2, "top_k": 2, "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 1.9}
 # What could shift scores, if requests did not set their own.
 SHIFTING = ["--override-generation-config", json.dumps(SAMPLING), "--logprobs-mode", "processed_logprobs"]
-SHIFTING += ["--max-logprobs", "0"]
+SHIFTING += ["--max-logprobs", "2"]
 FLAGS = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--block-size", "32"]
 
 
@@ -83,6 +83,12 @@ def test_with_the_adapter(url, expected):
         max(abs(a - b) for one, other in zip(*expected[1:], strict=True) for a, b in zip(one, other, strict=True)) > 0.1
     )
     with PRMClient(url, model="judge") as client:
+        close_to(client.score_batch(SOLUTIONS, progress=False), expected[2])
+
+
+def test_a_client_with_a_recipe_of_its_own_and_the_adapter(url, expected):
+    """As on a server without our plugin. The adapter's folder has no tokenizer, so the server tokenizes."""
+    with PRMClient(url, recipe=RECIPE, model="judge") as client:
         close_to(client.score_batch(SOLUTIONS, progress=False), expected[2])
 
 

@@ -120,6 +120,7 @@ def test_names_that_are_several_tokens_are_no_names():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
+        ({"lie": "no models"}, EngineError, "/v1/models lists no model"),
         ({"lie": "no logprobs"}, UnsupportedError, "Last answer: a completion without top_logprobs"),
         ({"by_id": False, "most": 1}, UnsupportedError, "Last answer: logprobs: at most 1"),
         ({"lie": "shortens"}, EngineError, r"counted \d+ prompt tokens, and \d+ were sent: it shortens prompts"),

@@ -83,7 +83,8 @@ def likeliest_tokens(vllm_config: VllmConfig) -> int | None:
 
 
 def row_of(output: RequestOutput, recipe: BoundRecipe, likeliest: int | None) -> np.ndarray:
-    """float32 [scoring tokens]: what the engine gave for them. likeliest: what it was asked for, as sampling_params.
+    """float32 [scoring tokens]: what the engine gave for them; by default (--logprobs-mode raw_logprobs) over the whole
+    vocabulary. likeliest: what it was asked for, as sampling_params.
 
     Raises EngineError if it gave none for a scoring token that could matter.
     """
