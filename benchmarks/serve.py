@@ -19,6 +19,7 @@ import psutil
 from memory import keeping_freed_memory
 
 START_UP_S = 900  # a 7B model from a cold disk takes minutes
+SHOWN = 6000  # characters of a log in an error: a traceback of vLLM's start-up has some 5,000
 
 
 @dataclass
@@ -80,7 +81,7 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
     deadline = time.monotonic() + START_UP_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"vllm serve stopped with {process.returncode}:\n{log.read_text()[-3000:]}")
+            raise RuntimeError(f"vllm serve stopped with {process.returncode}:\n{_trouble(log)}")
         try:
             with urllib.request.urlopen(url, timeout=2) as answer:
                 if answer.status == 200:
@@ -88,4 +89,11 @@ def _wait(process: subprocess.Popen, url: str, log: Path) -> None:
         except OSError:
             pass
         time.sleep(0.5)
-    raise TimeoutError(f"no answer from vllm serve after {START_UP_S} s:\n{log.read_text()[-3000:]}")
+    raise TimeoutError(f"no answer from vllm serve after {START_UP_S} s:\n{_trouble(log)}")
+
+
+def _trouble(log: Path) -> str:
+    """The log's first traceback: the engine's own. The later ones only say that it ended."""
+    text = log.read_text()
+    first = text.find("Traceback (most recent call last)")
+    return text[first:][:SHOWN] if first >= 0 else text[-SHOWN:]

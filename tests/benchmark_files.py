@@ -27,3 +27,24 @@ def prm_row(steps, wrong, kind="circular", idx="a"):
         "classification": kind,
         "idx": idx,
     }
+
+
+def rated_step(*candidates, chosen=0, **fields):
+    """A step of a PRM800K row. candidates: (text, rating) pairs; their texts are written as the scores they get."""
+    completions = [{"text": str(text), "rating": rating, "flagged": None} for text, rating in candidates]
+    return {"completions": completions, "human_completion": None, "chosen_completion": chosen, **fields}
+
+
+def rated(*steps, finish="solution", given=None):
+    """A PRM800K row. given: the texts of the solution that was rated, which phase 2 has."""
+    question = {"problem": "q", "ground_truth_answer": "7", "pre_generated_steps": given}
+    return {"question": question, "label": {"steps": list(steps), "total_time": 1, "finish_reason": finish}}
+
+
+def tagged(question, *steps, task="GSM8K"):
+    """A Math-Shepherd row. steps: (text, sign) pairs."""
+    texts = {
+        name: f"{question} " + "\n".join(f"{text} {'ки' if name == 'input' else sign}" for text, sign in steps)
+        for name in ("input", "label")
+    }
+    return {**texts, "task": task}

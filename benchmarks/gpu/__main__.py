@@ -1,4 +1,4 @@
-"""Checks and figures on a machine with a GPU, in about ten minutes: `make gpu`.
+"""Checks and figures on a machine with a GPU, in about fifteen minutes: `make gpu`.
 
 Every piece has a process of its own, and its result is kept as soon as it is there: run it again, and it goes on with
 the pieces that are missing. On a machine without a GPU, --tiny shows that the pieces run; its figures mean nothing.

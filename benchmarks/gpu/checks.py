@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gpu import checkpoints, modelopt
+from gpu import checkpoints, entrances, modelopt
 from gpu.findings import Findings, NotPossible, difference
 from gpu.oracle import Expected, expected, load
 from gpu.scoring import Answers, Scorer, prompts, scorer
@@ -113,6 +113,8 @@ def modelopt_fp8(folder: Path) -> Answer:
 
 CHECKS: dict[str, Callable[[Path], Answer]] = {
     "llama": llama_defaults,
+    "served": entrances.served,
+    "generating": entrances.generating,
     "flashinfer": flashinfer_blocks_of_128,
     "tp2": two_gpus,
     "mla": latent_attention,

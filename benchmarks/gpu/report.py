@@ -93,11 +93,17 @@ def _remark(result: Mapping[str, Any]) -> str:
             tokens / seconds for tokens, seconds in zip(work["sent"], work["seconds"], strict=True)
         )
         return f"{speed:,.0f} tokens/s where nothing is shared"
-    again = answer["again"]
-    return (
-        f"runner {answer['runner']}, cached {sum(answer['cached again'])} of {sum(answer['prompts'])} tokens, "
-        f"scores away {again['mean']:.4f} in the mean, {again['largest']:.4f} at most"
-    )
+    worst = answer.get("again") or max(filter(_is_distance, answer.values()), key=lambda found: found["largest"])
+    away = f"scores away {worst['mean']:.4f} in the mean, {worst['largest']:.4f} at most"
+    if "runner" not in answer:
+        return away
+    cached, sent = sum(answer["cached again"]), sum(answer["prompts"])
+    return f"runner {answer['runner']}, cached {cached} of {sent} tokens, {away}"
+
+
+def _is_distance(found: Any) -> bool:
+    """Whether it is what Findings.close notes."""
+    return isinstance(found, dict) and "largest" in found
 
 
 def _answers(document: Document, shape: str) -> Answers:

@@ -15,6 +15,7 @@ from gpu.checkpoints import TOKENS
 from gpu.oracle import Scores, tags
 from sweep import small_engine
 
+KV_BYTES = 4 << 30  # said, because vLLM's own measuring fails if another process gives memory back meanwhile
 CUDA_SHARE = 0.3  # of the GPU's memory: an engine beside the oracle, and beside an engine that is just ending
 
 
@@ -79,6 +80,13 @@ def _whole_head_because(model: Any) -> str | None:
     return model.pooler.head.whole_because
 
 
+def memory() -> dict[str, Any]:
+    """Options that keep an engine small on a GPU."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu_memory_utilization": CUDA_SHARE, "kv_cache_memory_bytes": KV_BYTES}
+
+
 @contextmanager
 def scorer(folder: Path, **options: Any) -> Iterator[Scorer]:
     """An engine in this process; `options` come last. Eager, because compiling takes longer than a check."""
@@ -86,8 +94,7 @@ def scorer(folder: Path, **options: Any) -> Iterator[Scorer]:
 
     step = PoolerConfig(pooling_type="STEP", step_tag_id=TOKENS.tag, returned_token_ids=list(TOKENS.scoring))
     defaults = {"load_format": "auto", "pooler_config": step, "max_model_len": 8192, "enable_prefix_caching": True}
-    if torch.cuda.is_available():
-        defaults["gpu_memory_utilization"] = CUDA_SHARE
+    defaults |= memory()
     with small_engine.engine(str(folder), "bfloat16", {**defaults, **options}) as llm:
         yield Scorer(llm)
 

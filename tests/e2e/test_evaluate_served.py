@@ -7,6 +7,7 @@ import random
 import sys
 
 import pytest
+from benchmark_files import rated, rated_step, write
 from conftest import ROOT, TINY_PRM
 
 from vllm_prm import PRM
@@ -96,6 +97,55 @@ def test_processbench(prm, files, tmp_path):
     assert evaluate(load_benchmark(shifted), scores).f1 <= 10
     page = write_report(tmp_path / "report.html", benchmark_rows(benchmark, scores)).read_text(encoding="utf-8")
     assert page.count("<details") == 100
+
+
+def test_labelled_steps(prm, tmp_path):
+    """PRM800K's form: the path up to its first error, and for each step of a right one a candidate that is wrong."""
+    rng, rows = random.Random(11), []
+    for i in range(60):
+        one = held_out(rng, mistakes=i % 2)
+        if one.first_error is None:
+            steps = [rated_step((altered(rng, step), -1), (step, 1), chosen=1) for step in one.steps]
+        else:
+            last = one.first_error
+            steps = [
+                *(rated_step((step, 1)) for step in one.steps[:last]),
+                rated_step((one.steps[last], -1), chosen=None),
+            ]
+        rows.append(rated(*steps, given=list(one.steps)))
+        rows[-1]["question"]["problem"] = one.question
+    path = write(tmp_path / "phase2_test.jsonl", *rows)
+    benchmark = load_benchmark(path, all_completions=True)
+    assert len(benchmark.solutions) == 60 + sum(len(row["label"]["steps"]) for row in rows[::2])
+    scores = score_benchmark(benchmark, prm, progress=False)
+    figures = evaluate(benchmark, scores).overall
+    assert figures.unscored == 0
+    assert min(figures.accuracy, figures.roc_auc, figures.first_error.f1) >= 90
+    assert figures.calibration_error <= 10
+    # The figures are about the scores: without what belongs to what, ROC AUC is near chance, 50.
+    step_scores = [score for result in scores for score in result.step_scores]
+    rng.shuffle(step_scores)
+    remaining = iter(step_scores)
+    mixed = [tuple(next(remaining) for _ in result.step_scores) for result in scores]
+    assert 30 <= evaluate(benchmark, mixed).overall.roc_auc <= 70
+    page = write_report(tmp_path / "report.html", benchmark_rows(benchmark, scores)).read_text(encoding="utf-8")
+    assert f"Expected calibration error {figures.calibration_error:.1f} %" in page
+    # The same steps in TRL's form have the same scores, and so the same figures.
+    stepwise = [
+        {"prompt": row["question"]["problem"], "completions": steps, "labels": labels}
+        for row, (steps, labels) in zip(rows, map(path_of, rows), strict=True)
+    ]
+    again = load_benchmark(write(tmp_path / "stepwise.jsonl", *stepwise))
+    paths = evaluate(load_benchmark(path), prm, progress=False).overall
+    same = evaluate(again, prm, progress=False).overall
+    assert (same.accuracy, same.first_error, same.steps) == (paths.accuracy, paths.first_error, paths.steps)
+    assert same.roc_auc == pytest.approx(paths.roc_auc)
+
+
+def path_of(row):
+    """The texts of a PRM800K row's path, and whether each is right."""
+    taken = [step["completions"][step["chosen_completion"] or 0] for step in row["label"]["steps"]]
+    return [one["text"] for one in taken], [one["rating"] == 1 for one in taken]
 
 
 def test_best_of_n(prm, files):

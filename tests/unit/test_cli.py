@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from benchmark_files import rated, rated_step, write
 from wire import BROKEN, CRASH, TOO_LONG, expected, speaking
 
 from vllm_prm import __version__
@@ -268,6 +269,56 @@ def test_evaluate_without_an_output_says_where_the_reasons_are(url, tmp_path, ca
     printed = capfd.readouterr()
     assert json.loads(printed.out)["splits"]
     assert "1 of 2 lines could not be scored: with -o FILE, that file says why" in printed.err
+
+
+def test_evaluate_reads_labelled_steps_and_writes_a_page(url, tmp_path, capsys):
+    rows = [
+        rated(rated_step((f"a{i}", 1), (f"b{i}", -1)), rated_step((f"c{i}", 0)), rated_step((f"d{i}", -1), chosen=None))
+        for i in range(20)
+    ]
+    rows.append(rated(rated_step((TOO_LONG, 1))))
+    in_path, page = write(tmp_path / "phase2_test.jsonl", *rows), tmp_path / "page.html"
+    command = ["evaluate", str(in_path), "--server", url, "-q", "--report", str(page), "--json"]
+    options = ["--neutral", "skip", "--all-completions", "--format", "prm800k", "--threshold", "0.3"]
+    assert main([*command, *options]) == 1  # a solution was too long
+    result = json.loads(capsys.readouterr().out)
+    assert (result["benchmark"], result["neutral"], result["threshold"]) == ("prm800k", "skip", 0.3)
+    overall = result["overall"]
+    assert (overall["solutions"], overall["steps"], overall["unscored"]) == (21, 60, 1)
+    scored = [
+        (score, is_good)
+        for i in range(20)
+        for steps, labels in (((f"a{i}", f"c{i}", f"d{i}"), (True, None, False)), ((f"b{i}",), (False,)))
+        for score, is_good in zip(expected(list(steps)).step_scores, labels, strict=True)
+        if is_good is not None
+    ]
+    hits = [(score >= 0.3) == is_good for score, is_good in scored]
+    assert overall["accuracy"] == pytest.approx(100 * sum(hits) / len(hits))
+    html = page.read_text("utf-8")
+    for text in (
+        "prm800k: phase2_test",
+        "model fake-prm recipe tiny-prm",
+        "Expected calibration error",
+        "another step 1",
+    ):
+        assert text in html
+    assert html.count("<details") == 41
+    assert "too long" in html  # why the last one has no scores
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--neutral", "skip"], "processbench files rate no step neutral"),
+        (["--format", "trl"], "no benchmark format 'trl'"),
+        (["--report", "/nowhere/page.html"], "no folder '/nowhere' to write page.html to"),
+        (["--report", "same", "-o", "same"], "--report and -o both name same"),
+    ],
+)
+def test_evaluate_is_told_what_does_not_fit(url, tmp_path, capsys, options, says):
+    in_path = write(tmp_path / "a.jsonl", {"problem": "p", "steps": ["a"], "label": -1})
+    assert main(["evaluate", str(in_path), "--server", url, "-q", *options]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_report(score, tmp_path, capsys):

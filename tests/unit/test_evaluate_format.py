@@ -113,7 +113,7 @@ def test_its_faults_name_file_and_line(rated_file, tmp_path):
         load_benchmark(bad)
     with pytest.raises(RequestError, match="is a processbench file and .* a rated-steps one"):
         load_benchmark([rated_file, write(tmp_path / "other.jsonl", solution([0.9], 0))])
-    with pytest.raises(RequestError, match="best-of-n: question, candidates; rated-steps: problem, attempts"):
+    with pytest.raises(RequestError, match="best-of-n: question, candidates; .*; rated-steps: problem, attempts"):
         load_benchmark(write(tmp_path / "unknown.jsonl", {"x": 1}))
 
 

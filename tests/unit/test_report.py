@@ -172,7 +172,49 @@ def test_rows_of_a_benchmark(tmp_path):
     assert (row.wrong, row.tags) == (None, ["right", "answer 7"])
 
 
+def test_labels_show_what_the_scores_are_worth(tmp_path):
+    """Five labelled steps in three bins of scores; a step without a label, and one without a score, count nowhere."""
+    rows = [
+        ReportRow("q", ["a", "b", "c"], [0.95, 0.95, 0.05], wrong=[1], labels=[True, False, None]),
+        ReportRow("q", ["a", "b"], [0.2, 0.2], wrong=[0], labels=[False, True]),
+        ReportRow("q", ["a"], [0.4], labels=[False]),
+        ReportRow("q", ["a"], RequestError("too long"), wrong=[], labels=[True]),
+        ReportRow("q", ["a"], [0.5]),
+    ]
+    html = write_report(tmp_path / "a.html", rows).read_text(encoding="utf-8")
+    text = " ".join(Page(html).text.split())
+    assert "steps as labelled60.0 %" in text
+    assert "ROC AUC of steps50.0 %" in text  # 3 of 6 pairs: two won, two tied
+    assert "first error as labelled1 (50.0 %)" in text  # step 3 of the first row has no label, so it is no false alarm
+    assert "Expected calibration error 38.0 % over 10 bins, 5 labelled steps." in text  # (2 x 0.45 + 2 x 0.3 + 0.4) / 5
+    titles = re.findall(r"<title>([^<]*)</title>", html)
+    assert titles[1:] == [
+        "0.2 to 0.3: 2 steps, mean score 0.200, 50.0 % right",
+        "0.4 to 0.5: 1 steps, mean score 0.400, 0.0 % right",
+        "0.9 to 1: 2 steps, mean score 0.950, 50.0 % right",
+    ]
+    heights = [float(height) for height in re.findall(r'class="bar" [^>]* height="([\d.]+)"', html)]
+    assert heights == [80.0, 0.0, 80.0]  # of 160 for all steps right
+    assert text.count("labelled wrong") == 3
+
+
+def test_without_labels_there_is_no_reliability_plot(tmp_path):
+    for scores, labels in (([0.5], None), ([0.5], [None]), ([1.5], [True]), (RequestError("too long"), [True])):
+        page = write_report(tmp_path / "a.html", [ReportRow("q", ["a"], scores, labels=labels)])
+        assert "<svg" not in page.read_text(encoding="utf-8")
+    with pytest.raises(RequestError, match="1 steps and 2 labels"):
+        ReportRow("q", ["a"], [0.5], labels=[True, False])
+
+
 # ---- in a browser
+
+
+@needs_browser
+def test_the_reliability_plot_is_within_the_policy(browse, tmp_path):
+    row = ReportRow("q", ["a", "b"], [0.9, 0.2], labels=[True, False])
+    page, console = browse(write_report(tmp_path / "a.html", [row]))
+    assert console == []
+    assert [tag for tag, _ in page.tags].count("svg") == 1
 
 
 @needs_browser

@@ -1,31 +1,41 @@
-"""`vllm-prm evaluate`: a benchmark's files -> the benchmark's metrics."""
+"""`vllm-prm evaluate`: a benchmark's files, or labelled steps -> the metrics, and a page of them if wanted."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.cli import options
-from vllm_prm.errors import RequestError
+from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.jsonl import Line
 
 if TYPE_CHECKING:
+    from vllm_prm.cli.answers import Answer
     from vllm_prm.cli.sources import Source
-    from vllm_prm.evaluate import Benchmark
+    from vllm_prm.evaluate import Benchmark, Result
 
-HELP = "measure a PRM on ProcessBench, PRMBench or best-of-N files"
+Scores = list[Sequence[float] | PRMError]  # of all solutions, in the order of `benchmark.solutions`
+
+HELP = "measure a PRM on ProcessBench, PRMBench or best-of-N files, or on steps with labels"
 ABOUT = """Score a benchmark's solutions and print its metrics. A file's format is known by its first line's fields:
 
   ProcessBench   {"problem": ..., "steps": [...], "label": index of the first wrong step, or -1}
   PRMBench       {"modified_question": ..., "modified_process": [...], "error_steps": [...], "classification": ...}
   best of N      {"question": ..., "answer": "18", "candidates": [{"steps": [...], "answer": "18"}, ...]}
+  PRM800K        {"question": {"problem": ...}, "label": {"steps": [{"completions": [...], ...}, ...]}}
+  Math-Shepherd  {"input": question and steps with a tag behind each, "label": the same with + or - for each tag}
+  stepwise       {"prompt": ..., "completions": [...], "labels": [true, ...]}   (TRL's form)
+
+The last three say of each step whether it is right: step accuracy, ROC AUC, calibration and first errors found.
 
 A file is JSONL or one JSON list. Several files of one format are its splits, named as the files are."""
 EXAMPLES = """examples:
   vllm-prm evaluate gsm8k.json math.json olympiadbench.json omnimath.json --model peiyi9979/math-shepherd-mistral-7b-prm
   vllm-prm evaluate gsm8k.json math.json --tune-on gsm8k --server http://localhost:8000
+  vllm-prm evaluate phase2_test.jsonl --neutral skip --report page.html --server http://localhost:8000
   vllm-prm evaluate prmbench.jsonl -o scores.jsonl --json --server http://localhost:8000
   vllm-prm evaluate candidates.jsonl --aggregate product --model ./my-prm -- --dtype bfloat16
 
@@ -40,12 +50,35 @@ def add_parser(commands: Any) -> None:
     parser = options.add_command(commands, "evaluate", HELP, ABOUT, EXAMPLES, run)
     parser.add_argument("files", nargs="+", metavar="FILE", help="the benchmark's files")
     parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object instead of a table")
+    parser.add_argument(
+        "--report", type=Path, metavar="PAGE", help="also write every solution and a reliability plot as an HTML page"
+    )
     options.add_output(parser, "keep the step scores here (JSONL)")
+    add_reading(parser)
     group = parser.add_argument_group("how to measure")
     options.add_threshold(group)
     group.add_argument("--tune-on", metavar="SPLIT", help="ProcessBench: choose the threshold on this split")
     options.add_aggregate(group, "best of N: ")
     options.add_source(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how to read the files")
+    group.add_argument(
+        "--format",
+        metavar="NAME",
+        help="processbench, prmbench, best-of-n, prm800k, math-shepherd or stepwise (default: by the first line)",
+    )
+    group.add_argument(
+        "--neutral",
+        choices=("good", "bad", "skip"),
+        help="PRM800K: what a step rated 0 counts as; skip: it is not measured (good, as its authors count)",
+    )
+    group.add_argument(
+        "--all-completions",
+        action="store_true",
+        help="PRM800K: measure every rated candidate of a step behind the steps before it, not only the chosen path",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,32 +87,53 @@ def run(args: argparse.Namespace) -> int:
     from vllm_prm.evaluate import evaluate, load_benchmark
 
     check_paths(args.files, args.output, args.overwrite)
-    benchmark = load_benchmark(args.files)
-    if args.tune_on is not None and args.tune_on not in benchmark.splits:
-        raise RequestError(
-            f"no split {args.tune_on!r} to choose the threshold on; there are {', '.join(benchmark.splits)}"
-        )
+    check_paths(args.files, args.report)
+    if args.report is not None and args.output is not None and args.report.absolute() == args.output.absolute():
+        raise RequestError(f"--report and -o both name {args.report}; the page and the scores are two files")
+    benchmark = load_benchmark(
+        args.files, format=args.format, neutral=args.neutral, all_completions=args.all_completions
+    )
+    benchmark.check_tune_on(args.tune_on)
     source = chosen_source(args)
-    step_scores, status = scored(benchmark, source, args)
+    scores, status = scored(benchmark, source, args)
     result = evaluate(
         benchmark,
-        step_scores,
+        scores,
         threshold=args.threshold,
         tune_on=args.tune_on,
         aggregate=args.aggregate or source.recipe.aggregation,
     )
+    if args.report is not None:
+        write_page(benchmark, scores, result, source, args)
     print(json.dumps(result.to_dict(), ensure_ascii=False) if args.json else result.table())
     return status
 
 
-def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tuple[list[Sequence[float] | None], int]:
-    """The step scores of every solution, None where there are none; and the exit status."""
+def write_page(benchmark: Benchmark, scores: Scores, result: Result, source: Source, args: argparse.Namespace) -> None:
+    from vllm_prm.report import benchmark_rows, write_report
+
+    write_report(
+        args.report,
+        benchmark_rows(benchmark, scores),
+        title=f"{benchmark.format.name}: {', '.join(benchmark.splits)}",
+        subtitle=" ".join(f"{name} {value}" for name, value in source.made_by.items()),
+        aggregation=args.aggregate or source.recipe.aggregation,
+        threshold=result.to_dict().get("threshold", args.threshold),  # its own, if it chose one
+    )
+
+
+def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tuple[Scores, int]:
+    """The step scores of every solution, or why it has none; and the exit status."""
     from vllm_prm.cli.answers import ScoreTask
     from vllm_prm.cli.output import Output, Unwritten
     from vllm_prm.cli.running import run_task
 
     solutions = benchmark.solutions
-    step_scores: list[Sequence[float] | None] = []
+    scores: Scores = []
+
+    def collect(answer: Answer) -> None:
+        scores.append(answer.fields["step_scores"] if answer.error is None else RequestError(answer.error))
+
     status = run_task(
         ScoreTask(source.recipe, source.made_by, args.aggregate, args.threshold),
         lines_of(solutions),
@@ -87,9 +141,9 @@ def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tu
         Unwritten() if args.output is None else Output(args.output, args.overwrite),
         total=len(solutions),
         quiet=args.quiet,
-        collect=lambda answer: step_scores.append(answer.fields.get("step_scores")),
+        collect=collect,
     )
-    return step_scores, status
+    return scores, status
 
 
 def lines_of(solutions: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Line]:

@@ -68,6 +68,7 @@ def scored_by(lines: list[Line]) -> dict[str, Any]:
 
 def row(line: Line) -> ReportRow:
     """A line as the page shows it: its scores, or why it has none."""
+    from vllm_prm.evaluate.solutions import labels_to_first_error
     from vllm_prm.report import ReportRow
 
     fields = line.value or {}
@@ -79,8 +80,12 @@ def row(line: Line) -> ReportRow:
         question = next((text for name in QUESTION if isinstance(text := fields.get(name), str)), line.text)
         return ReportRow(question, [step for step in listed if isinstance(step, str)], error, label)
     wrong = fields.get("label")
-    known_wrong = None if type(wrong) is not int else [wrong] if wrong >= 0 else []
-    return ReportRow(question, steps, scores, label, wrong=known_wrong)
+    if type(wrong) is not int:
+        return ReportRow(question, steps, scores, label)
+    first_error = wrong if wrong >= 0 else None
+    known_wrong = [] if first_error is None else [first_error]
+    known = labels_to_first_error(len(steps), first_error)
+    return ReportRow(question, steps, scores, label, wrong=known_wrong, labels=known)
 
 
 def scored(line: Line) -> tuple[str, list[str], list[float]]:

@@ -6,12 +6,14 @@
     print(result.table())
 
 ProcessBench asks for the first wrong step, PRMBench for every wrong step, best-of-N for the best of many solutions.
+PRM800K, Math-Shepherd and TRL's stepwise supervision say of each step whether it is right (`labelled`).
 A benchmark is one file here and one entry in `loading.FORMATS`; `benchmark` says what it has to declare.
 Results are typed, have `table()` for a terminal and `to_dict()` for JSON; percentages are 0 to 100.
 """
 
 from vllm_prm.evaluate.benchmark import Benchmark, Result
 from vllm_prm.evaluate.bestofn import BestOfNResult, evaluate_best_of_n
+from vllm_prm.evaluate.labelled import LabelledResult
 from vllm_prm.evaluate.loading import load_benchmark
 from vllm_prm.evaluate.prmbench import PRMBenchResult, evaluate_prmbench
 from vllm_prm.evaluate.processbench import ProcessBenchResult, best_threshold, evaluate_processbench
@@ -20,6 +22,7 @@ from vllm_prm.evaluate.running import evaluate, score_benchmark
 __all__ = [
     "Benchmark",
     "BestOfNResult",
+    "LabelledResult",
     "PRMBenchResult",
     "ProcessBenchResult",
     "Result",

@@ -9,10 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
+from vllm_prm.errors import RequestError
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores
+from vllm_prm.inputs import shown
 
 
 class Example(Protocol):
@@ -46,6 +48,26 @@ class Options:
     key: Callable[[str], Hashable] | None
 
 
+Neutral = Literal["good", "bad", "skip"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read labels that can be read in several ways.
+
+    neutral: what a step counts as that is rated neither right nor wrong; "skip": it is not measured. None: as the
+    format's authors count it. all_completions: also measure the alternatives of a step that were rated and not taken.
+    """
+
+    neutral: Neutral | None = None
+    all_completions: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises RequestError for another word."""
+        if self.neutral not in (None, *get_args(Neutral)):
+            raise RequestError(f"neutral is {shown(self.neutral)}; expected good, bad or skip")
+
+
 ExampleT = TypeVar("ExampleT", bound=Example)
 
 
@@ -54,10 +76,24 @@ class Format(ABC, Generic[ExampleT]):
 
     name: of the benchmark, in messages.
     fields: a file whose first object has all of these fields is of this format.
+    tunes: whether its metrics can choose the threshold themselves, on one split.
     """
 
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
+    tunes: ClassVar[bool] = False
+
+    def fits(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a file whose first object has these fields is of this format."""
+        return all(field in fields for field in self.fields)
+
+    def read_as(self, reading: Reading) -> Format[ExampleT]:
+        """This format, reading labels so. Raises RequestError if its labels can be read in one way only."""
+        if reading.neutral is not None:
+            raise RequestError(f"--neutral (neutral={reading.neutral!r}): {self.name} files rate no step neutral")
+        if reading.all_completions:
+            raise RequestError(f"--all-completions: {self.name} files have no alternatives of single steps")
+        return self
 
     @abstractmethod
     def parse(self, record: Record) -> ExampleT:
@@ -82,6 +118,15 @@ class Benchmark(Generic[ExampleT]):
 
     format: Format[ExampleT]
     splits: Mapping[str, tuple[ExampleT, ...]]
+
+    def check_tune_on(self, split: str | None) -> None:
+        """Raises RequestError if the threshold cannot be chosen on this split. None: it is not to be chosen."""
+        if split is None:
+            return
+        if not self.format.tunes:
+            raise RequestError(f"tune_on (--tune-on {split}): no threshold is chosen for {self.format.name} files")
+        if split not in self.splits:
+            raise RequestError(f"no split {split!r} to choose the threshold on; there are {', '.join(self.splits)}")
 
     @property
     def solutions(self) -> list[tuple[str, tuple[str, ...]]]:

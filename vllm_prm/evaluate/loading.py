@@ -14,34 +14,53 @@ from pathlib import Path
 from typing import Any
 
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format, Neutral, Reading
 from vllm_prm.evaluate.bestofn import BestOfN
+from vllm_prm.evaluate.mathshepherd import MathShepherd
+from vllm_prm.evaluate.prm800k import PRM800K
 from vllm_prm.evaluate.prmbench import PRMBench
 from vllm_prm.evaluate.processbench import ProcessBench
 from vllm_prm.evaluate.records import Record
+from vllm_prm.evaluate.stepwise import Stepwise
 from vllm_prm.inputs import shown
 from vllm_prm.jsonl import read_lines
 
-FORMATS: tuple[Format[Any], ...] = (ProcessBench(), PRMBench(), BestOfN())
+FORMATS: tuple[Format[Any], ...] = (
+    ProcessBench(),
+    PRMBench(),
+    BestOfN(),
+    PRM800K(),
+    MathShepherd(),
+    Stepwise(),
+)
 
 
-def load_benchmark(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Benchmark[Any]:
+def load_benchmark(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    format: str | None = None,
+    neutral: Neutral | None = None,
+    all_completions: bool = False,
+) -> Benchmark[Any]:
     """Read one file or several, each JSON lines or one JSON list of objects. A file is a split, named as the file is.
 
+    format: the name of one of FORMATS; None: known by the fields of each file's first object.
+    neutral: PRM800K only: what steps rated 0 count as, "good" (None), "bad", or "skip": they are not measured.
+    all_completions: PRM800K only: also measure candidates of a step that were rated and not taken.
     Raises RequestError that names the file and line for what cannot be read, has no known format, or another format
-    than the file before it.
+    than the file before it; and for `neutral` and `all_completions` with another format.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     if not files:
         raise RequestError("no benchmark files; expected one or more")
     records = {name: _read(file) for name, file in _split_names(files).items()}
-    formats = [_recognised(split[0]) for split in records.values()]
+    formats = [_recognised(split[0]) if format is None else _named(format) for split in records.values()]
     for file, other in zip(files, formats, strict=True):
         if other is not formats[0]:
             raise RequestError(
                 f"{file} is a {other.name} file and {files[0]} a {formats[0].name} one; evaluate them one by one"
             )
-    return _parsed(formats[0], records)
+    return _parsed(formats[0].read_as(Reading(neutral, all_completions)), records)
 
 
 def _split_names(files: Sequence[Path]) -> dict[str, Path]:
@@ -55,9 +74,16 @@ def _split_names(files: Sequence[Path]) -> dict[str, Path]:
     return by_name
 
 
+def _named(name: str) -> Format[Any]:
+    by_name = {candidate.name: candidate for candidate in FORMATS}
+    if name not in by_name:
+        raise RequestError(f"no benchmark format {name!r}; there are {', '.join(by_name)}")
+    return by_name[name]
+
+
 def _recognised(record: Record) -> Format[Any]:
     for candidate in FORMATS:
-        if all(field in record.fields for field in candidate.fields):
+        if candidate.fits(record.fields):
             return candidate
     known = "; ".join(f"{candidate.name}: {', '.join(candidate.fields)}" for candidate in FORMATS)
     raise RequestError(

@@ -42,7 +42,8 @@ class PRMBenchExample:
 
     @property
     def solutions(self) -> tuple[Solution, ...]:
-        return (Solution(self.question, self.steps, self.id, sorted(self.wrong), [self.classification]),)
+        labels = [i not in self.wrong for i in range(len(self.steps))]
+        return (Solution(self.question, self.steps, self.id, sorted(self.wrong), [self.classification], labels),)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from typing import Any
 from vllm_prm.aggregate import first_below
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate.benchmark import Format, Options
+from vllm_prm.evaluate.firsterror import FirstErrors, harmonic_mean
 from vllm_prm.evaluate.records import Record
-from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores
-from vllm_prm.evaluate.table import mean, percent, table, unscored_note
+from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores, labels_to_first_error
+from vllm_prm.evaluate.table import mean, table, unscored_note
 from vllm_prm.scores import FIRST_ERROR_THRESHOLD
 
 
@@ -35,8 +36,14 @@ class ProcessBenchExample:
 
     @property
     def solutions(self) -> tuple[Solution, ...]:
-        wrong = [] if self.label == -1 else [self.label]
-        return (Solution(self.question, self.steps, self.id, wrong),)
+        wrong = [] if self.first_error is None else [self.first_error]
+        labels = labels_to_first_error(len(self.steps), self.first_error)
+        return (Solution(self.question, self.steps, self.id, wrong, labels=labels),)
+
+    @property
+    def first_error(self) -> int | None:
+        """Index of the first wrong step, from 0; None if there is none."""
+        return None if self.label == -1 else self.label
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class ProcessBench(Format[ProcessBenchExample]):
 
     name = "processbench"
     fields = ("problem", "steps", "label")
+    tunes = True
 
     def parse(self, record: Record) -> ProcessBenchExample:
         steps, label = record.texts("steps"), record.integer("label")
@@ -159,7 +167,7 @@ def best_threshold(examples: Sequence[ProcessBenchExample], scores: Sequence[Sol
     def f1(threshold: float) -> float:
         errors_found = bisect_left(at_error, threshold) - bisect_left(before_error, threshold)
         passed = len(at_end) - bisect_left(at_end, threshold)
-        return _harmonic_mean(errors_found / len(at_error), passed / len(at_end))
+        return harmonic_mean(errors_found / len(at_error), passed / len(at_end))
 
     between = [(low + high) / 2 for low, high in zip(edges, edges[1:], strict=False)]
     return max((edges[0], *between, math.nextafter(edges[-1], math.inf)), key=lambda t: (f1(t), -abs(t - 0.5)))
@@ -168,19 +176,11 @@ def best_threshold(examples: Sequence[ProcessBenchExample], scores: Sequence[Sol
 def _split_result(
     name: str, examples: Sequence[ProcessBenchExample], scores: Sequence[SolutionScores], threshold: float
 ) -> SplitResult:
-    with_error: list[bool] = []  # for each solution whether its prediction equals its label
-    without_error: list[bool] = []
+    predictions = []
     for example, step_scores in zip(examples, scores, strict=True):
         is_scored = checked_scores(step_scores, example.steps, f"solution {example.id}") is not None
-        first_error = None if example.label == -1 else example.label
-        is_hit = is_scored and first_below(step_scores or (), threshold) == first_error
-        (without_error if first_error is None else with_error).append(is_hit)
-    error, correct = (percent(hits) if hits else None for hits in (with_error, without_error))
-    f1 = None if error is None or correct is None else _harmonic_mean(error, correct)
+        is_hit = is_scored and first_below(step_scores or (), threshold) == example.first_error
+        predictions.append((example.first_error, is_hit))
+    found = FirstErrors.of(predictions)
     unscored = sum(step_scores is None for step_scores in scores)
-    return SplitResult(name, len(with_error), len(without_error), error, correct, f1, unscored)
-
-
-def _harmonic_mean(a: float, b: float) -> float:
-    """0 if both are 0."""
-    return 2 * a * b / (a + b) if a + b else 0.0
+    return SplitResult(name, found.num_error, found.num_correct, found.acc_error, found.acc_correct, found.f1, unscored)

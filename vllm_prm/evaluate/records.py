@@ -37,6 +37,10 @@ class Record:
         """None if there is no such field, or it is null."""
         return None if self.fields.get(name) is None else self.text(name)
 
+    def optional_integer(self, name: str) -> int | None:
+        """None if there is no such field, or it is null."""
+        return None if self.fields.get(name) is None else self.integer(name)
+
     def identifier(self, name: str) -> str:
         """The field's value as text, whatever it is; without such a field the record's place, which no other has."""
         return str(self.fields.get(name, self.place))
@@ -58,16 +62,36 @@ class Record:
     def integers(self, name: str) -> tuple[int, ...]:
         return tuple(self._list(name, int, "a whole number", "whole numbers"))
 
+    def values(self, name: str) -> tuple[Any, ...]:
+        """A list of anything, for the format to check."""
+        return tuple(self._value(name, list, "a list"))
+
+    def optional_texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts, which may be empty; so it is if there is no such field, or it is null."""
+        return () if self.fields.get(name) is None else tuple(self._list(name, str, "text", "texts"))
+
+    def record(self, name: str) -> Record:
+        """An object."""
+        return Record(self._value(name, dict, "an object"), f"{self.place}, {name}")
+
     def records(self, name: str) -> tuple[Record, ...]:
         """A list of objects, not empty."""
-        objects = self._list(name, dict, "an object", "objects")
+        objects = self._records(name)
         if not objects:
-            raise self.unexpected(name, objects, "one object or more")
-        return tuple(Record(fields, f"{self.place}, {name}[{i}]") for i, fields in enumerate(objects))
+            raise self.unexpected(name, [], "one object or more")
+        return objects
+
+    def optional_records(self, name: str) -> tuple[Record, ...]:
+        """A list of objects, which may be empty; so it is if there is no such field, or it is null."""
+        return () if self.fields.get(name) is None else self._records(name)
 
     def unexpected(self, name: str, value: Any, expected: str) -> RequestError:
         """The error for a field that holds another value than expected."""
         return RequestError(f"{self.place}: {name} is {shown(value)}; expected {expected}")
+
+    def _records(self, name: str) -> tuple[Record, ...]:
+        objects = self._list(name, dict, "an object", "objects")
+        return tuple(Record(fields, f"{self.place}, {name}[{i}]") for i, fields in enumerate(objects))
 
     def _value(self, name: str, kind: type[Value], expected: str) -> Value:
         if name not in self.fields:

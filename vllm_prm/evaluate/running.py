@@ -43,11 +43,12 @@ def evaluate(
 
     scores: a Scorer, or what it gave: one entry per solution of `benchmark.solutions`, StepScores or plain step
         scores; None or an error where there are none.
-    threshold: below it a step is wrong (ProcessBench); not above it (PRMBench).
+    threshold: below it a step is wrong (ProcessBench, labelled steps); not above it (PRMBench).
     tune_on: ProcessBench only: the split to choose the threshold on.
     aggregate, key: best-of-N only: None is the recipe's own aggregation (min for plain scores), and white space.
-    Raises RequestError if the scores do not fit the benchmark; see score_benchmark for a scorer.
+    Raises RequestError if the scores or `tune_on` do not fit the benchmark; see score_benchmark for a scorer.
     """
+    benchmark.check_tune_on(tune_on)
     results = score_benchmark(benchmark, scores, progress) if isinstance(scores, Scorer) else scores
     recipes_own = next((result.aggregation for result in results if isinstance(result, StepScores)), "min")
     options = Options(threshold, tune_on, aggregate or recipes_own, key)

@@ -13,6 +13,8 @@ from vllm_prm.scores import StepScores
 
 SolutionScores = tuple[float, ...] | None  # the step scores of one solution; None: it could not be scored
 
+StepLabels = Sequence[bool | None]  # for each step whether it is right; None: not known
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -21,6 +23,7 @@ class Solution:
     name: how a report calls the solution.
     wrong: indices, from 0, of the steps that the benchmark says are wrong; None: it does not say.
     tags: short remarks, such as the final answer.
+    labels: for each step whether it is right, or None where the benchmark does not say; None: it says nothing.
     """
 
     question: str
@@ -28,6 +31,17 @@ class Solution:
     name: str
     wrong: Sequence[int] | None = None
     tags: Sequence[str] = ()
+    labels: StepLabels | None = None
+
+
+def labels_to_first_error(steps: int, first_error: int | None) -> tuple[bool | None, ...]:
+    """What is known of `steps` steps if only the first wrong one is named: nothing of those after it.
+
+    first_error: its index from 0; None if there is none.
+    """
+    return tuple(
+        True if first_error is None or i < first_error else (False if i == first_error else None) for i in range(steps)
+    )
 
 
 def plain_scores(result: StepScores | PRMError | Sequence[float] | None) -> SolutionScores:

@@ -35,5 +35,21 @@ class JudgedRow:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the first step below the threshold is another than the first one that is known to be wrong."""
-        return self.is_comparable and self.first_error != self.labelled_error
+        """Whether the first step below the threshold is another than the first one that is known to be wrong.
+
+        Of the steps with labels, if there are such: a step of which nothing is known is no mistake of the scores.
+        """
+        return self.is_comparable and self._first_error_with_label != self.labelled_error
+
+    @property
+    def labelled_steps(self) -> list[tuple[float, bool]]:
+        """The score of each step that has a label, and whether it is right."""
+        pairs = zip(self.row.step_scores or (), self.row.labels or (), strict=False)  # one of them may be missing
+        return [(score, label) for score, label in pairs if label is not None]
+
+    @property
+    def _first_error_with_label(self) -> int | None:
+        if self.row.labels is None or self.row.step_scores is None:
+            return self.first_error
+        steps = enumerate(zip(self.row.step_scores, self.row.labels, strict=True))
+        return next((i for i, (score, label) in steps if label is not None and score < self.threshold), None)

@@ -12,7 +12,7 @@ from typing import Any
 from vllm_prm.aggregate import aggregate, first_below
 from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.evaluate import Benchmark
-from vllm_prm.evaluate.solutions import checked_scores, plain_scores
+from vllm_prm.evaluate.solutions import Solution, StepLabels, checked_scores, plain_scores
 from vllm_prm.scores import StepScores
 
 
@@ -24,7 +24,8 @@ class ReportRow:
     name: how it is called on the page; "" numbers it.
     wrong: indices (from 0) of steps that are known to be wrong; None: not known.
     tags: short remarks shown beside its name, such as its final answer.
-    Raises RequestError if scores do not fit the steps.
+    labels: for each step whether it is known to be right, None where it is not known; None: nothing is known.
+    Raises RequestError if scores or labels do not fit the steps.
     """
 
     question: str
@@ -33,9 +34,14 @@ class ReportRow:
     name: str = ""
     wrong: Sequence[int] | None = None
     tags: Sequence[str] = ()
+    labels: StepLabels | None = None
 
     def __post_init__(self) -> None:
         checked_scores(self.step_scores, self.steps, "a report row")
+        if self.labels is not None and len(self.labels) != len(self.steps):
+            raise RequestError(
+                f"a report row has {len(self.steps)} steps and {len(self.labels)} labels; expected one for each step"
+            )
 
     @property
     def step_scores(self) -> tuple[float, ...] | None:
@@ -68,6 +74,10 @@ def benchmark_rows(
     if len(solutions) != len(scores):
         raise RequestError(f"{len(scores)} scores for {len(solutions)} solutions; expected one for each")
     return [
-        ReportRow(solution.question, solution.steps, result, solution.name, solution.wrong, solution.tags or [split])
+        _row(solution, result, solution.tags or [split])
         for (split, solution), result in zip(solutions, scores, strict=True)
     ]
+
+
+def _row(solution: Solution, result: StepScores | PRMError | Sequence[float], tags: Sequence[str]) -> ReportRow:
+    return ReportRow(solution.question, solution.steps, result, solution.name, solution.wrong, tags, solution.labels)

@@ -64,7 +64,7 @@ def _status(judged: JudgedRow) -> str:
 def _step(judged: JudgedRow, i: int) -> str:
     row, threshold = judged.row, judged.threshold
     marks = '<b class="badge first">first error</b> ' if i == judged.first_error else ""
-    if row.wrong is not None and i in row.wrong:
+    if (row.wrong is not None and i in row.wrong) or (row.labels is not None and row.labels[i] is False):
         marks += '<span class="badge label">labelled wrong</span> '
     text = f'<span class="text" dir="auto">{marks}{escape(row.steps[i])}</span>'
     if row.step_scores is None:

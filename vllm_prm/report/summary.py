@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from vllm_prm.evaluate.stepmetrics import accuracy, reliability, roc_auc
 from vllm_prm.report.cells import cells
 from vllm_prm.report.histogram import histogram
 from vllm_prm.report.judged import JudgedRow
+from vllm_prm.report.reliability import reliability_plot
 
 
 def summary(judged: Sequence[JudgedRow], aggregation: str, threshold: float) -> str:
@@ -16,6 +18,7 @@ def summary(judged: Sequence[JudgedRow], aggregation: str, threshold: float) -> 
     return f"""<dl class="facts">{items}</dl>
 <div class="figures">
 {histogram(_aggregates(judged), aggregation)}
+{reliability_plot(reliability(*_labelled_steps(judged)))}
 {_legend(threshold)}
 </div>"""
 
@@ -34,9 +37,24 @@ def _facts(judged: Sequence[JudgedRow], aggregation: str, threshold: float) -> l
     if comparable:
         as_labelled = sum(not solution.is_missed for solution in comparable)
         facts.append(("first error as labelled", _share(as_labelled, len(comparable))))
+    facts += _step_facts(*_labelled_steps(judged), threshold)
     if len(aggregates) < len(judged):
         facts.append(("not scored", str(len(judged) - len(aggregates))))
     return facts
+
+
+def _step_facts(scores: Sequence[float], labels: Sequence[bool], threshold: float) -> list[tuple[str, str]]:
+    """How the scores of steps agree with their labels, as far as there are any."""
+    figures = [
+        ("steps as labelled", accuracy(scores, labels, threshold)),
+        ("ROC AUC of steps", roc_auc(scores, labels)),
+    ]
+    return [(name, f"{value:.1f} %") for name, value in figures if value is not None]
+
+
+def _labelled_steps(judged: Sequence[JudgedRow]) -> tuple[list[float], list[bool]]:
+    pairs = [pair for solution in judged for pair in solution.labelled_steps]
+    return [score for score, _ in pairs], [label for _, label in pairs]
 
 
 def _legend(threshold: float) -> str:
