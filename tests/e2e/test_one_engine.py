@@ -54,6 +54,15 @@ def texts():
     return [SamplingParams(max_tokens=24, ignore_eos=True, **each) for each in settings]
 
 
+def sampling_by(runner, mode):
+    """A runner whose sampler is that of an engine with --logprobs-mode MODE."""
+    from vllm.v1.sample.sampler import Sampler
+
+    if isinstance(runner.sampler, Sampler):
+        return patch.object(runner, "sampler", Sampler(mode))
+    return patch.object(runner.sampler, "logprobs_mode", mode)  # Model Runner V2's
+
+
 @contextmanager
 def beside(llm, settings):
     """Texts by these settings are generated in the same batches as all reads; their answers, when it is over."""
@@ -131,12 +140,10 @@ def test_another_model_is_read_anew(prm):
 @pytest.mark.parametrize("mode", ["raw_logits", "processed_logprobs", "processed_logits"])
 def test_scores_are_the_same_by_every_logprobs_mode(llm, pooled, mode):
     """The sampler is that of an engine with --logprobs-mode MODE. Beside the reads, texts by every other setting."""
-    from vllm.v1.sample.sampler import Sampler
-
     (runner,) = llm.collective_rpc(lambda worker: worker.model_runner)
     llm.reset_prefix_cache()
     with (
-        patch.object(runner, "sampler", Sampler(mode)),
+        sampling_by(runner, mode),
         patch.object(llm.model_config, "logprobs_mode", mode),
         beside(llm, texts()) as answers,
     ):
