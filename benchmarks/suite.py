@@ -19,7 +19,7 @@ from turns import RESULTS
 
 HERE = Path(__file__).parent
 ENGINES = ["best_of_n", "search", "http_singles", "tail", "one_engine"]
-ALL = [*ENGINES, "cached_blocks", "pooler_host", "host", "host_http"]
+ALL = [*ENGINES, "cached_blocks", "pooler_host", "host", "host_http", "one_engine_http"]
 
 
 def main() -> None:

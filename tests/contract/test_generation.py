@@ -9,9 +9,11 @@ import pytest
 from conftest import TINY_PRM
 from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 from vllm.entrypoints.cli.serve import make_arg_parser  # in every version, whatever file defines it
+from vllm.exceptions import VLLMValidationError
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from vllm_prm import RecipeError, UnsupportedError, load_recipe
+from vllm_prm.engine.serve.generated import likeliest_tokens, sampling_params
 from vllm_prm.engine.settings import adapter_of, is_prm, recipe_of, scores_by_generating
 from vllm_prm.engine.start.options import engine_options
 
@@ -102,3 +104,29 @@ def test_processed_probabilities_behind_logits_processors():
 def test_a_recipe_that_does_not_fit_the_tokenizer():
     with pytest.raises(RecipeError, match="math-shepherd"):
         offline(load_recipe("math-shepherd"))
+
+
+def test_an_engine_that_guesses_tokens_is_asked_for_its_likeliest():
+    """vLLM's rejection sampler gives no tokens by id: tests/e2e/test_one_engine_flags.py."""
+
+    def engine(**options):
+        ngrams = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
+        options = engine_options(variant(), {"runner": "generate", "max_model_len": 512, **options})
+        return EngineArgs(model=TINY_PRM, speculative_config=ngrams, **options).create_engine_config()
+
+    vocabulary = 448
+    counts = {most: likeliest_tokens(engine(max_logprobs=most)) for most in (2, 20, -1)}
+    assert counts == {2: 2, 20: 20, -1: vocabulary}
+    assert sampling_params([7, 8], 20).logprobs == 20
+    assert sampling_params([7, 8], 20).logprob_token_ids is None
+    with pytest.raises(UnsupportedError, match="--max-logprobs 1 leaves no room for 2 scoring tokens"):
+        engine(max_logprobs=1)
+
+
+def test_another_engine_is_asked_for_the_scoring_tokens_however_few_it_may_give():
+    options = engine_options(variant(), {"runner": "generate", "max_model_len": 512, "max_logprobs": 0})
+    vllm_config = EngineArgs(model=TINY_PRM, **options).create_engine_config()
+    assert likeliest_tokens(vllm_config) is None
+    sampling_params([7, 8])._validate_logprobs(vllm_config.model_config)  # what vLLM asks of every request
+    with pytest.raises((ValueError, VLLMValidationError), match="max allowed: 0"):
+        sampling_params([7, 8], 2)._validate_logprobs(vllm_config.model_config)

@@ -40,6 +40,45 @@ def prm(llm):
     return PRM.from_llm(llm)
 
 
+def texts():
+    """Settings of texts that are generated while steps are scored."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    settings = [
+        {"temperature": 0.3, "top_k": 2, "seed": 1},
+        {"temperature": 0.7, "top_p": 0.5, "min_p": 0.1, "presence_penalty": 1.5, "logit_bias": {332: 50.0}},
+        {"temperature": 0.0, "repetition_penalty": 1.9, "logprobs": 3},
+        {"temperature": 0.0, "structured_outputs": StructuredOutputsParams(regex="( 1| 2){24}")},
+    ]
+    return [SamplingParams(max_tokens=24, ignore_eos=True, **each) for each in settings]
+
+
+def sampling_by(runner, mode):
+    """A runner whose sampler is that of an engine with --logprobs-mode MODE."""
+    from vllm.v1.sample.sampler import Sampler
+
+    if isinstance(runner.sampler, Sampler):
+        return patch.object(runner, "sampler", Sampler(mode))
+    return patch.object(runner.sampler, "logprobs_mode", mode)  # Model Runner V2's
+
+
+@contextmanager
+def beside(llm, settings):
+    """Texts by these settings are generated in the same batches as all reads; their answers, when it is over."""
+    generate, answers = llm.generate, []
+
+    def both(batch, params, **options):
+        prompts = [{"prompt_token_ids": llm.get_tokenizer().encode(TEXT)} for _ in settings]
+        # Texts first, so that they are under way while the reads come in.
+        outputs = generate([*prompts, *batch], [*settings, *[params] * len(batch)], **options)
+        answers.extend(outputs[: len(settings)])
+        return outputs[len(settings) :]
+
+    with patch.object(llm, "generate", both):
+        yield answers
+
+
 @contextmanager
 def reads(llm):
     """The token ids of all prompts that the engine is asked to continue."""
@@ -96,6 +135,24 @@ def test_another_model_is_read_anew(prm):
     finally:
         prm.llm.apply_model(turn)
     assert prm.score(question, steps).step_scores == pytest.approx(before.step_scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["raw_logits", "processed_logprobs", "processed_logits"])
+def test_scores_are_the_same_by_every_logprobs_mode(llm, pooled, mode):
+    """The sampler is that of an engine with --logprobs-mode MODE. Beside the reads, texts by every other setting."""
+    (runner,) = llm.collective_rpc(lambda worker: worker.model_runner)
+    llm.reset_prefix_cache()
+    with (
+        sampling_by(runner, mode),
+        patch.object(llm.model_config, "logprobs_mode", mode),
+        beside(llm, texts()) as answers,
+    ):
+        results = PRM.from_llm(llm).score_batch(SOLUTIONS, progress=False)
+    for scores, expected in zip(results, pooled, strict=True):
+        assert list(scores.step_scores) == pytest.approx(expected, abs=1e-5)
+    assert {len(answer.outputs[0].token_ids) for answer in answers} == {24}
+    logits = np.array([scores.logits for scores in results[:1]])
+    assert (logits.max() > 0) == mode.endswith("_logits")  # log-probabilities are below 0, logits need not be
 
 
 def test_generation_beside_it_is_the_same(prm):

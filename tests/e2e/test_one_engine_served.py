@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import httpx
 import pytest
+import transformers
 from adapters import RANK, adapter
 from conftest import TINY_PRM
 from server import serving
@@ -17,6 +19,10 @@ from vllm_prm import PRM, EngineError, PRMClient, RecipeError, RequestError, loa
 RECIPE = TINY_PRM + "/prm.json"
 BACKBONE = {f"model.layers.{layer}.self_attn.q_proj": (128, 128) for layer in range(5)}
 GREEDY = {"prompt": "Mia has 12 apples. Step 1: 12", "max_tokens": 24, "temperature": 0}
+SAMPLING = {"temperature": 0.2, "top_k": 2, "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 1.9}
+# What could shift scores, if requests did not set their own.
+SHIFTING = ["--override-generation-config", json.dumps(SAMPLING), "--logprobs-mode", "processed_logprobs"]
+SHIFTING += ["--max-logprobs", "2"]
 FLAGS = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--block-size", "32"]
 
 
@@ -40,7 +46,7 @@ def url(expected, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "prm")
         log = tmp_path_factory.mktemp("log") / "generate.log"
-        served = ["--prm", RECIPE, "--runner", "generate", "--served-model-name", "tiny", *lora]
+        served = ["--prm", RECIPE, "--runner", "generate", "--served-model-name", "tiny", *lora, *SHIFTING]
         with serving(log, TINY_PRM, *FLAGS, *served) as url:
             yield url
 
@@ -52,6 +58,11 @@ def plain_url(tmp_path_factory):
         patch.setenv("VLLM_PLUGINS", "")
         with serving(tmp_path_factory.mktemp("log") / "plain.log", TINY_PRM, *FLAGS) as url:
             yield url
+
+
+DIGITS = "( 1| 2){4}"
+OTHERS = [{"structured_outputs": {"regex": DIGITS}}, {"temperature": 1.5, "seed": 3, "logit_bias": {"332": 100}}]
+OTHERS += [{"temperature": None, "frequency_penalty": 2.0}]  # None: the server's own
 
 
 def close_to(results, expected):
@@ -75,8 +86,15 @@ def test_with_the_adapter(url, expected):
         close_to(client.score_batch(SOLUTIONS, progress=False), expected[2])
 
 
+def test_a_client_with_a_recipe_of_its_own_and_the_adapter(url, expected):
+    """As on a server without our plugin. The adapter's folder has no tokenizer, so the server tokenizes."""
+    with PRMClient(url, recipe=RECIPE, model="judge") as client:
+        close_to(client.score_batch(SOLUTIONS, progress=False), expected[2])
+
+
 def test_base_and_adapter_and_text_at_the_same_time(url, expected):
-    """Generation, greedy, is the same beside scoring as without; and scores are those of their own model."""
+    """Generation, greedy, is the same beside scoring as without; and scores are those of their own model, whatever
+    other texts are sampled by."""
 
     async def run():
         async with httpx.AsyncClient(base_url=url, timeout=120) as http:
@@ -84,11 +102,14 @@ def test_base_and_adapter_and_text_at_the_same_time(url, expected):
             inputs = [{"question": question, "steps": steps} for question, steps in SOLUTIONS]
             scored = [http.post("/v1/prm/score", json={"model": name, "inputs": inputs}) for name in ("tiny", "judge")]
             texts = [http.post("/v1/completions", json={"model": "tiny", **GREEDY}) for _ in range(8)]
-            return alone, await asyncio.gather(*scored), await asyncio.gather(*texts)
+            others = [http.post("/v1/completions", json={"model": "tiny", **GREEDY, **more}) for more in OTHERS]
+            return alone, *await asyncio.gather(*(asyncio.gather(*group) for group in (scored, texts, others)))
 
-    alone, scored, texts = asyncio.run(run())
+    alone, scored, texts, others = asyncio.run(run())
     for response in texts:
         assert response.json()["choices"][0]["text"] == alone["choices"][0]["text"]
+    assert [response.status_code for response in others] == [200] * len(OTHERS)
+    assert re.fullmatch(DIGITS, others[0].json()["choices"][0]["text"])
     for response, its in zip(scored, expected[1:], strict=True):
         for entry, step_scores in zip(response.json()["data"], its, strict=True):
             assert entry["step_scores"] == pytest.approx(step_scores, abs=1e-5)
@@ -126,6 +147,15 @@ def test_a_server_without_our_plugin(plain_url, expected):
         assert all(scores.num_cached_tokens == scores.num_prompt_tokens for scores in again)
         ranking = client.rank(SOLUTIONS[0][0], [SOLUTIONS[0][1], SOLUTIONS[0][1][:1]])
     assert len(ranking.results) == 2
+
+
+def test_a_plain_server_tokenizes_for_a_client_without_a_tokenizer(plain_url, expected, monkeypatch):
+    def nowhere(source, *_, **__):
+        raise OSError(f"{source} is on another machine")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nowhere)
+    with PRMClient(plain_url, recipe=RECIPE) as client:
+        close_to(client.score_batch(SOLUTIONS, progress=False), expected[1])
 
 
 def test_without_a_recipe_a_plain_server_says_what_to_do(plain_url):

@@ -24,7 +24,12 @@ def score(row):
 
 def test_tokens_are_named_by_their_ids_or_by_their_texts():
     assert [GOOD, BAD] == ["token_id:332", "token_id:333"]
-    assert names_of(RECIPE, by_id=False) == ["+", "-"]
+    assert names_of(RECIPE, by_id=False, seen=["ow", " 12"]) == [" +", " -"]
+
+
+def test_a_name_without_its_space_may_be_a_bytes():
+    with pytest.raises(EngineError, match=r"\['\+', '-'\] of recipe 'tiny-prm' may be several tokens"):
+        names_of(RECIPE, by_id=False, seen=["ow", "12"])
 
 
 def test_both_there():

@@ -51,7 +51,7 @@ class AsyncPRMClient:
     recipe: for a server that completes text and does not have our plugin (plain vLLM, or another server with
     OpenAI's `/v1/completions` and logprobs): a Recipe, a name, a JSON file or inline JSON. None: the server has our
     plugin, and says what it scores by. tokenizer: of such a server's model, as transformers reads it from a folder or
-    name, or the object itself; None: the folder or name that the server gives for its model.
+    name, or the object itself; None: the folder or name that the server gives for its model, or else vLLM's /tokenize.
 
     Use it within one event loop, and close it there: `async with AsyncPRMClient(url) as prm: ...`.
     """
@@ -85,7 +85,7 @@ class AsyncPRMClient:
             if recipe is None
             else CompletionsRoute(
                 self._transport,
-                recipe if isinstance(recipe, Recipe) else load_recipe(recipe),
+                _loaded(recipe),
                 model,
                 tokenizer,
                 priority,

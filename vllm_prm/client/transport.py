@@ -102,6 +102,14 @@ class Transport:
             await asyncio.sleep(_pause(attempt) if pause is None else pause)
         raise AssertionError  # the last attempt returns or raises
 
+    async def text_of_page(self, path: str) -> str:
+        """What a page says; nothing if there is no such page, or no answer."""
+        try:
+            response = await self._send("GET", path, None)
+        except httpx.TransportError:
+            return ""
+        return response.text if response.status_code == 200 else ""
+
     async def _send(self, method: str, path: str, content: str | None) -> httpx.Response:
         client = await self._places.get()
         headers = {} if content is None else {"Content-Type": "application/json"}

@@ -10,30 +10,32 @@ from vllm_prm.errors import RecipeError, UnsupportedError
 from vllm_prm.recipes import Recipe, load_recipe, recipe_for
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig
+    from vllm.config import VllmConfig
 
 
-def check_generation(model_config: ModelConfig) -> None:
+def check_generation(vllm_config: VllmConfig) -> None:
     """Raise UnsupportedError, with the flag that helps, if scores would be wrong or missing; RecipeError if the recipe
     does not fit the tokenizer or the model."""
+    model_config = vllm_config.model_config
     recipe = recipe_of(model_config)
     assert recipe is not None
-    check_recipe(recipe, model_config)
+    check_recipe(recipe, vllm_config)
     settings_of(model_config)
 
 
-def recipe_on(model_config: ModelConfig, recipe: Recipe | str | None) -> Recipe:
+def recipe_on(vllm_config: VllmConfig, recipe: Recipe | str | None) -> Recipe:
     """The recipe that an engine which is there can score by: its own, or on one that generates text the given one.
 
     None finds it by the model's name. Raises RecipeError if the engine was started with another one, UnsupportedError
     if it cannot score by it.
     """
+    model_config = vllm_config.model_config
     own = recipe_of(model_config)
     if recipe is not None and not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     if model_config.runner_type == "generate":
         recipe = recipe or own or recipe_for(model_config.model, None, "PRM.from_llm(llm, recipe)")
-        check_recipe(recipe, model_config)
+        check_recipe(recipe, vllm_config)
         return recipe
     if not is_prm(model_config) or own is None:
         raise UnsupportedError(
@@ -48,15 +50,16 @@ def recipe_on(model_config: ModelConfig, recipe: Recipe | str | None) -> Recipe:
     return own
 
 
-def check_recipe(recipe: Recipe, model_config: ModelConfig) -> None:
+def check_recipe(recipe: Recipe, vllm_config: VllmConfig) -> None:
     """The part of it that needs no tokenizer."""
-    if reasons := list(_reasons(recipe, model_config)):
+    if reasons := list(_reasons(recipe, vllm_config)):
         raise UnsupportedError(f"an engine that generates text cannot score by recipe {recipe.name!r}: {reasons[0]}")
 
 
-def _reasons(recipe: Recipe, model_config: ModelConfig) -> Iterator[str]:
+def _reasons(recipe: Recipe, vllm_config: VllmConfig) -> Iterator[str]:
     from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
 
+    model_config = vllm_config.model_config
     pooling = "start a pooling engine for it (--task embed instead of --runner generate)"
     if recipe.head != "lm_head":
         yield f"it reads the head {recipe.head!r}, and generation has only the output head; {pooling}"
@@ -74,4 +77,10 @@ def _reasons(recipe: Recipe, model_config: ModelConfig) -> Iterator[str]:
         yield (
             f"--logprobs-mode {mode} gives probabilities behind the logits processors that are loaded, which may move "
             "them; add --logprobs-mode raw_logprobs"
+        )
+    if vllm_config.speculative_config is not None and 0 <= model_config.max_logprobs < len(recipe.weights):
+        yield (
+            f"an engine that decodes speculatively is asked for its likeliest tokens, and --max-logprobs "
+            f"{model_config.max_logprobs} leaves no room for {len(recipe.weights)} scoring tokens; give a larger one, "
+            "or drop --speculative-config"
         )

@@ -10,6 +10,8 @@ tags.py     the tags among the tokens, found and verified
 encoding.py many texts -> token ids at once, and the tokens of a text's beginning
 prefixes.py beginnings of prompts whose tokens are known
 cuts.py     where a tokenizer provably cuts a text
+reads.py    a prompt step by step, for a model that generates text
+likeliest.py  a step's logits where only the likeliest tokens are given
 """
 
 from vllm_prm.prompts.drafts import Prompt

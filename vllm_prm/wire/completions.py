@@ -1,4 +1,5 @@
-"""The bodies of OpenAI's `POST /v1/completions`, `GET /v1/models` and vLLM's `POST /tokenize`, as far as we use them.
+"""The bodies of OpenAI's `POST /v1/completions`, `GET /v1/models` and vLLM's `/tokenize` and `/detokenize`, as far
+as we use them.
 
 Other servers give these, so fields that we do not know are ignored, and what a server may leave out is optional here.
 """
@@ -69,10 +70,25 @@ class ModelList(BaseModel):
 
 
 class TokenizeRequest(BaseModel):
+    """Of a text (prompt), or of a conversation (messages). return_token_strs: as the vocabulary spells the tokens."""
+
     model: str
-    prompt: str
+    prompt: str | None = None
+    messages: list[dict[str, str]] | None = None
+    add_generation_prompt: bool | None = None
     add_special_tokens: bool
+    return_token_strs: bool | None = None
 
 
 class TokenizeResponse(BaseModel):
     tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(BaseModel):
+    model: str
+    tokens: list[int]
+
+
+class DetokenizeResponse(BaseModel):
+    prompt: str

@@ -1,36 +1,47 @@
-"""The scoring tokens' log-probabilities from what a server says of a prompt's next token.
-
-Invariant: never a guess. A server that gives only its likeliest tokens may leave a scoring token out. Such a token is
-at most as likely as the last one given, and a step is scored only if this bound leaves no doubt about its score.
-"""
+"""The scoring tokens' log-probabilities from what a server says of a prompt's next token: all of them, or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from vllm_prm.errors import EngineError
+from vllm_prm.prompts.likeliest import likeliest_row
 from vllm_prm.recipes.binding import BoundRecipe
-from vllm_prm.scores import weighted_scores
+from vllm_prm.recipes.pieces import piece_text
 
 TOKEN_ID = "token_id:"  # before the id that vLLM writes instead of a text (return_tokens_as_token_ids)
-_NEVER = -1e4  # the logarithm of a probability that is 0 in float64
-_DOUBT = 1e-5  # of a step score: the difference that this project allows between two ways to the same score
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+_HELP = "Use a server that takes logprob_token_ids (vLLM), or one that gives more (vLLM: --max-logprobs)"
 
 
-def names_of(recipe: BoundRecipe, by_id: bool) -> list[str]:
-    """How the server names each scoring token. Raises EngineError if two of them have the same text."""
+def names_of(recipe: BoundRecipe, by_id: bool, seen: Iterable[str] = ()) -> list[str]:
+    """How the server names each scoring token. seen: names that it gave, in which some servers leave the space out that
+    a token begins with.
+
+    Raises EngineError if another token of the vocabulary has the same name, so that nobody can tell which is meant.
+    """
     if by_id:
         return [f"{TOKEN_ID}{token_id}" for token_id in recipe.scoring_ids]
-    names = [str(recipe.tokenizer.decode([token_id])) for token_id in recipe.scoring_ids]
-    if len(set(names)) != len(names):
+    keep_spaces = any(name[:1] == " " for name in seen)
+    named = Counter(_name(piece, keep_spaces) for piece in recipe.tokenizer.get_vocab())
+    names = [_name(str(piece), keep_spaces) for piece in recipe.tokenizer.convert_ids_to_tokens([*recipe.scoring_ids])]
+    if shared := [name for name in names if named[name] > 1]:
         raise EngineError(
-            f"the server names tokens by their text, and the scoring tokens of recipe {recipe.recipe.name!r} are "
-            f"{names}, which cannot be told apart; use a server that takes logprob_token_ids (vLLM)"
+            f"the server names tokens by their text, and {shared} of recipe {recipe.recipe.name!r} may be several "
+            "tokens of the vocabulary, which cannot be told apart; use a server that takes logprob_token_ids (vLLM)"
         )
     return names
+
+
+def _name(piece: str, keep_space: bool) -> str:
+    if _BYTE.fullmatch(piece):  # sentencepiece's, of a byte that no other token stands for
+        return bytes([int(piece[3:5], 16)]).decode(errors="replace")
+    text = piece_text(piece)
+    return text if keep_space else text.removeprefix(" ")
 
 
 def scoring_row(
@@ -48,27 +59,4 @@ def scoring_row(
         raise EngineError(
             f"the server gave no log-probability for the scoring tokens {missing}, only for {sorted(values)[:20]}"
         )
-    bound = min(values.values())
-    row = np.array([values.get(name, bound) for name in names], dtype=np.float32)
-    if len(missing) == len(names) or _doubt(row, [names.index(name) for name in missing], recipe) > _DOUBT:
-        raise EngineError(
-            f"the scoring tokens {missing} are not among the {len(values)} likeliest that this server gives, so their "
-            f"log-probability is only known to be {bound:.2f} at most. Use a server that takes logprob_token_ids "
-            "(vLLM), or one that gives more (vLLM: --max-logprobs)"
-        )
-    return row
-
-
-def _doubt(row: np.ndarray, missing: Sequence[int], recipe: BoundRecipe) -> float:
-    """How far the score may be from that of the row, in which the missing columns stand at their bound.
-
-    A score rises with each token of high weight and falls with each of low weight, so its extremes are where every
-    missing token is at its bound or has no probability at all.
-    """
-    corners = []
-    for absent in product((False, True), repeat=len(missing)):
-        corner = row.astype(np.float64)
-        corner[[column for column, is_absent in zip(missing, absent, strict=True) if is_absent]] = _NEVER
-        corners.append(corner)
-    scores = weighted_scores(np.stack(corners), recipe.recipe)
-    return float(np.abs(scores - scores[0]).max())
+    return likeliest_row(values, names, recipe.recipe, _HELP)

@@ -1,31 +1,36 @@
 """The forms in which servers can be asked for log-probabilities, and which of them a server understands.
 
 vLLM takes token ids and gives the tokens that are asked for. Others give their likeliest tokens only, by text, and some
-take text only. The first form that a server answers is used; it is asked once.
+take text only, or one prompt a request. The first form that a server answers is used; it is asked once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from vllm_prm.client.transport import Refusal, Transport
 from vllm_prm.errors import EngineError, UnsupportedError
 from vllm_prm.recipes.binding import BoundRecipe
-from vllm_prm.wire.completions import CompletionRequest, CompletionResponse
+from vllm_prm.wire.completions import Choice, CompletionRequest, CompletionResponse
 
 PATH = "/v1/completions"
-_MOST = (20, 5)  # likeliest tokens: vLLM's --max-logprobs, then OpenAI's limit for completions
+# Likeliest tokens: as many as decide about most steps, vLLM's --max-logprobs, then OpenAI's limit for completions.
+_MOST = (100, 20, 5)
+_PROBES = ("1 + 1 = 2", "1 + 1 = 2, and so on")
 
 
 @dataclass(frozen=True)
 class Form:
     """likeliest: how many tokens are asked for; None: just the scoring tokens, by id. names_ids: tokens are named by
-    their id. takes_ids: prompts are sent as token ids, otherwise as text."""
+    their id. takes_ids: prompts are sent as token ids, otherwise as text. takes_many: prompts share a request."""
 
     likeliest: int | None
     names_ids: bool
     takes_ids: bool
+    takes_many: bool
 
     def request(self, model: str, prompts: Sequence[Sequence[int]], recipe: BoundRecipe) -> CompletionRequest:
         """Every setting that could shift a probability is neutral, whatever the server's own defaults are."""
@@ -33,7 +38,8 @@ class Form:
             "model": model,
             "prompt": [list(ids) if self.takes_ids else text_of(recipe, ids) for ids in prompts],
             "max_tokens": 1,
-            "temperature": 1.0,
+            # The likeliest token is chosen, so that the token which servers list beside their likeliest is one of them.
+            "temperature": 0.0,
             "top_p": 1.0,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
@@ -48,8 +54,12 @@ class Form:
 
 def forms() -> list[Form]:
     """The best first."""
-    ways = [(None, True), *((most, True) for most in _MOST), *((most, False) for most in _MOST)]
-    return [Form(likeliest, names_ids, takes_ids) for takes_ids in (True, False) for likeliest, names_ids in ways]
+    named = [(None, True), *product(_MOST, [True, False])]
+    return [
+        Form(likeliest, names_ids, takes_ids, takes_many)
+        for takes_ids, takes_many in product([True, False], repeat=2)
+        for likeliest, names_ids in sorted(named, key=lambda way: not way[1])
+    ]
 
 
 def text_of(recipe: BoundRecipe, token_ids: Sequence[int]) -> str:
@@ -66,17 +76,22 @@ def text_of(recipe: BoundRecipe, token_ids: Sequence[int]) -> str:
     return text
 
 
-async def understood(transport: Transport, model: str, recipe: BoundRecipe) -> Form:
-    """The first form that the server answers. Raises UnsupportedError, with its last answer, if there is none."""
-    prompt = list(recipe.tokenizer.encode("1 + 1 = 2"))
+async def understood(transport: Transport, model: str, recipe: BoundRecipe) -> tuple[Form, list[str]]:
+    """The first form that the server answers, and how it named the tokens then. Raises UnsupportedError, with its last
+    answer, if there is none."""
+    prompts = [await asyncio.to_thread(recipe.tokenizer.encode, probe) for probe in _PROBES]
     trouble = "nothing was asked"
+    by_id_is_safe = not await _speculates(transport)
     for form in forms():
-        request = form.request(model, [prompt], recipe)
+        if form.likeliest is None and not by_id_is_safe:
+            continue
+        sent = prompts if form.takes_many else prompts[:1]
+        request = await asyncio.to_thread(form.request, model, sent, recipe)
         response = await transport.ask_or_refusal("POST", PATH, CompletionResponse, request)
         if isinstance(response, Refusal):
             trouble = str(response.error)
-        elif (fault := _fault(response, form, len(prompt))) is None:
-            return form
+        elif (fault := _fault(response, form, [*map(len, sent)])) is None:
+            return form, [*_names(response.choices[0])]
         else:
             trouble = fault
     raise UnsupportedError(
@@ -85,14 +100,27 @@ async def understood(transport: Transport, model: str, recipe: BoundRecipe) -> F
     )
 
 
-def _fault(response: CompletionResponse, form: Form, num_tokens: int) -> str | None:
-    choice = response.choices[0] if response.choices else None
-    rows = choice.logprobs.top_logprobs if choice and choice.logprobs else None
-    if not rows or not rows[0]:
-        return "a completion without top_logprobs"
-    if form.names_ids and not all(name.startswith("token_id:") for name in rows[0]):
-        return f"tokens named by text, {sorted(rows[0])[:5]}, where ids were asked for"
+async def _speculates(transport: Transport) -> bool:
+    """Whether this is a vLLM that decodes speculatively. Asked for tokens by id, it gives none where another request of
+    the batch has draft tokens, and its V1 engine dies if that one wants log-probabilities (0.32)."""
+    return "vllm:spec_decode" in await transport.text_of_page("/metrics")
+
+
+def _fault(response: CompletionResponse, form: Form, num_tokens: Sequence[int]) -> str | None:
+    if len(response.choices) != len(num_tokens):
+        return f"{len(response.choices)} completions for {len(num_tokens)} prompts"
+    for choice in response.choices:
+        names = _names(choice)
+        if not names:
+            return "a completion without top_logprobs"
+        if form.names_ids and not all(name.startswith("token_id:") for name in names):
+            return f"tokens named by text, {sorted(names)[:5]}, where ids were asked for"
     counted = response.usage.prompt_tokens if response.usage else None
-    if counted not in (None, num_tokens):
-        return f"{counted} prompt tokens, where {num_tokens} were sent"
+    if counted not in (None, sum(num_tokens)):
+        return f"{counted} prompt tokens, where {sum(num_tokens)} were sent"
     return None
+
+
+def _names(choice: Choice) -> Iterable[str]:
+    rows = choice.logprobs.top_logprobs if choice.logprobs else None
+    return (rows and rows[0]) or ()

@@ -99,8 +99,12 @@ class CompletionsRoute:
         for prompt in prompts:
             for read in prompt.missing:
                 takers.setdefault(read.key, []).append((prompt, read))
-        for pack in _packs([group[0][1] for group in takers.values()]):
-            body = server.form.request(server.model.id, [read.token_ids for read in pack], server.recipe)
+        for pack in _packs([group[0][1] for group in takers.values()], server.form):
+            prompts_ids = [read.token_ids for read in pack]
+            if server.form.takes_ids:
+                body = server.form.request(server.model.id, prompts_ids, server.recipe)
+            else:  # each is made a text, and tokenized to see whether it comes out the same
+                body = await asyncio.to_thread(server.form.request, server.model.id, prompts_ids, server.recipe)
             body.priority = self._priority or None
             response = await self._transport.ask_or_refusal("POST", PATH, CompletionResponse, body)
             if isinstance(response, Refusal):
@@ -148,18 +152,19 @@ class CompletionsRoute:
         if not cards:
             raise EngineError(f"{self._transport.url}/v1/models lists no model")
         card = next((card for card in cards if card.id == self._model), cards[0])
-        tokenizer = await asyncio.to_thread(tokenizer_for, self._tokenizer, card)
+        tokenizer = await tokenizer_for(self._tokenizer, card, self._transport)
         recipe = await asyncio.to_thread(bind, self._recipe, tokenizer)
         await check_same(self._transport, card.id, recipe)
-        form = await understood(self._transport, card.id, recipe)
-        return _Server(card, recipe, form, names_of(recipe, form.names_ids))
+        form, seen = await understood(self._transport, card.id, recipe)
+        return _Server(card, recipe, form, names_of(recipe, form.names_ids, seen))
 
 
-def _packs(reads: Sequence[Read]) -> Iterator[list[Read]]:
+def _packs(reads: Sequence[Read], form: Form) -> Iterator[list[Read]]:
+    most = _READS_PER_REQUEST if form.takes_many else 1
     pack: list[Read] = []
     num_tokens = 0
     for read in reads:
-        if pack and (len(pack) == _READS_PER_REQUEST or num_tokens + len(read.token_ids) > _TOKENS_PER_REQUEST):
+        if pack and (len(pack) == most or num_tokens + len(read.token_ids) > _TOKENS_PER_REQUEST):
             yield pack
             pack, num_tokens = [], 0
         pack.append(read)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
 
+from vllm_prm.client.completions.remote import ServerTokenizer, has_tokenizer
 from vllm_prm.client.transport import Refusal, Transport
 from vllm_prm.errors import EngineError, RecipeError
 from vllm_prm.recipes.binding import BoundRecipe
@@ -14,20 +16,31 @@ from vllm_prm.wire.completions import ModelCard, TokenizeRequest, TokenizeRespon
 logger = logging.getLogger(__name__)
 
 
-def tokenizer_for(tokenizer: Any, card: ModelCard) -> Any:
-    """The tokenizer itself; of a name or folder; or, for None, of the folder or name that the server's model has.
+async def tokenizer_for(tokenizer: Any, card: ModelCard, transport: Transport) -> Any:
+    """The tokenizer itself; of a name or folder; or, for None, of the folder or name that the server's model has, or
+    else the server's own, asked over HTTP.
 
     Raises RecipeError if there is none to be had.
     """
     if tokenizer is not None and not isinstance(tokenizer, str | Path):
         return tokenizer
-    source = str(tokenizer) if tokenizer is not None else card.root or card.id
+    try:
+        return await asyncio.to_thread(_read, str(tokenizer) if tokenizer is not None else card.root or card.id)
+    except RecipeError:
+        if tokenizer is not None or not await has_tokenizer(transport, card.id):
+            raise
+        logger.info("%s tokenizes for the client, which has no tokenizer of %s", transport.url, card.root or card.id)
+        return ServerTokenizer(transport, card.id)
+
+
+def _read(source: str) -> Any:
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise RecipeError(
-            "a server without our plugin is asked with token ids, which are made on this side: pip install "
-            "'vllm-prm[tokenizer]', or give tokenizer= an object that has encode(), decode() and get_vocab()"
+            "a server without our plugin and without vLLM's /tokenize is asked with token ids, which are made on this "
+            "side: pip install 'vllm-prm[tokenizer]', or give tokenizer= an object that has encode(), decode() and "
+            "get_vocab()"
         ) from error
     try:
         return AutoTokenizer.from_pretrained(source)
@@ -40,6 +53,8 @@ def tokenizer_for(tokenizer: Any, card: ModelCard) -> Any:
 
 async def check_same(transport: Transport, model: str, recipe: BoundRecipe) -> None:
     """Raise EngineError if the server tokenizes a text otherwise; a server without /tokenize is taken at its word."""
+    if isinstance(recipe.tokenizer, ServerTokenizer):
+        return
     text = " ".join(["1 + 1 = 2, Größe 5 °C", recipe.tag.strip(), *recipe.scoring_texts])
     request = TokenizeRequest(model=model, prompt=text, add_special_tokens=False)
     try:

@@ -2,7 +2,12 @@
 
 One request per step: the prompt up to where the recipe reads, one token to generate, and the log-probabilities of the
 scoring tokens. They are taken before temperature, penalties and the like (`logprobs_mode` raw_*), or where nothing of
-the kind is set (processed_*), so generation settings of the server do not reach them.
+the kind is set (processed_*), so generation settings of the server do not reach them. They are log-probabilities over
+the whole vocabulary (raw_logits and processed_logits: the logits), whatever is made of them after.
+
+An engine that decodes speculatively gives none for tokens that are asked for by id (the RejectionSampler of both of
+vLLM's runners, 0.32), and one of the V1 runner dies if another request of the batch wants log-probabilities. So such an
+engine is asked for its likeliest tokens.
 """
 
 from __future__ import annotations
@@ -21,10 +26,12 @@ from vllm_prm.engine.serve.caller import concurrently
 from vllm_prm.engine.serve.weights import forget_on_changes
 from vllm_prm.errors import EngineError
 from vllm_prm.prompts import Prompt
+from vllm_prm.prompts.likeliest import likeliest_row
 from vllm_prm.prompts.reads import PromptReads, Read, ReadMemory
 from vllm_prm.prompts.tags import positions_of_tags
 
 if TYPE_CHECKING:
+    from vllm.config import VllmConfig
     from vllm.engine.protocol import EngineClient
     from vllm.outputs import RequestOutput
 
@@ -32,13 +39,23 @@ if TYPE_CHECKING:
     from vllm_prm.engine.serve.pooled import Answer
     from vllm_prm.recipes import BoundRecipe
 
+_MOST_LIKELIEST = 1000  # of a vocabulary: 10 kB a step on the way from the engine
+_WITH_DRAFTS = (
+    "This engine decodes speculatively, and then gives its likeliest tokens only: start it with a larger "
+    "--max-logprobs, without --speculative-config, or a pooling engine (--task embed)"
+)
 
-def sampling_params(scoring_ids: Sequence[int]) -> SamplingParams:
-    """For every read of a recipe with these scoring tokens; may be shared by requests."""
+
+def sampling_params(scoring_ids: Sequence[int], likeliest: int | None = None) -> SamplingParams:
+    """For every read of a recipe with these scoring tokens; may be shared by requests.
+
+    likeliest: ask for so many of the likeliest tokens; None: for just the scoring tokens.
+    """
     return SamplingParams(
         max_tokens=1,
-        temperature=0.0,  # the token itself is thrown away; the likeliest is the cheapest to choose
-        logprob_token_ids=list(scoring_ids),
+        temperature=0.0,  # the token itself is thrown away; the likeliest is the cheapest, and among the likeliest
+        logprobs=likeliest,
+        logprob_token_ids=list(scoring_ids) if likeliest is None else None,
         detokenize=False,
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
@@ -46,8 +63,7 @@ def sampling_params(scoring_ids: Sequence[int]) -> SamplingParams:
     )
 
 
-def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray:
-    """float32 [scoring tokens]: what the engine gave for them. Raises EngineError if it gave none for one of them."""
+def _scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray:
     (completion,) = output.outputs
     by_token = completion.logprobs[0] if completion.logprobs else {}
     if missing := [token_id for token_id in scoring_ids if token_id not in by_token]:
@@ -56,6 +72,29 @@ def scoring_row(output: RequestOutput, scoring_ids: Sequence[int]) -> np.ndarray
             "Please report this, with your engine flags"
         )
     return np.array([by_token[token_id].logprob for token_id in scoring_ids], dtype=np.float32)
+
+
+def likeliest_tokens(vllm_config: VllmConfig) -> int | None:
+    """How many of its likeliest tokens an engine is asked for; None: for just the scoring tokens."""
+    if vllm_config.speculative_config is None:
+        return None
+    most = vllm_config.model_config.max_logprobs
+    return min(vllm_config.model_config.get_vocab_size() if most == -1 else most, _MOST_LIKELIEST)
+
+
+def row_of(output: RequestOutput, recipe: BoundRecipe, likeliest: int | None) -> np.ndarray:
+    """float32 [scoring tokens]: what the engine gave for them; by default (--logprobs-mode raw_logprobs) over the whole
+    vocabulary. likeliest: what it was asked for, as sampling_params.
+
+    Raises EngineError if it gave none for a scoring token that could matter.
+    """
+    if likeliest is None:
+        return _scoring_row(output, recipe.scoring_ids)
+    (completion,) = output.outputs
+    if not completion.logprobs:
+        raise EngineError("the engine gave no log-probabilities. Please report this, with your engine flags")
+    values = {token_id: logprob.logprob for token_id, logprob in completion.logprobs[0].items()}
+    return likeliest_row(values, recipe.scoring_ids, recipe.recipe, _WITH_DRAFTS)
 
 
 def num_computed_tokens(output: RequestOutput) -> int:
@@ -69,6 +108,7 @@ class GeneratedLogits:
     def __init__(self, engine: EngineClient, recipe: Callable[[], BoundRecipe], log: Callable[..., None]) -> None:
         self._engine, self._recipe, self._log = engine, recipe, log
         self._memory = _memory(engine)
+        self._likeliest = likeliest_tokens(engine.vllm_config)
 
     @property
     def longest(self) -> int:
@@ -77,7 +117,7 @@ class GeneratedLogits:
 
     async def of_prompt(self, prompt: Prompt, caller: Caller, name: str) -> Answer:
         reads = PromptReads(prompt, caller.model, self._memory)
-        params = sampling_params(self._recipe().scoring_ids)
+        params = sampling_params(self._recipe().scoring_ids, self._likeliest)
         # In their order: the engine finds what it computes for one of them in its prefix cache for the next.
         await concurrently(
             self._read(reads, read, params, caller, f"{name}-{number}") for number, read in enumerate(reads.missing)
@@ -105,7 +145,7 @@ class GeneratedLogits:
         async for output in outputs:  # yields once
             if (failure := request_failure(output)) is not None:
                 raise failure
-            reads.take(read, scoring_row(output, self._recipe().scoring_ids), num_computed_tokens(output))
+            reads.take(read, row_of(output, self._recipe(), self._likeliest), num_computed_tokens(output))
             return
         raise GenerationError("the engine ended the request without an answer")
 

@@ -65,7 +65,7 @@ class PRM(Scorer):
         """
         check_vllm()
         prm = cls.__new__(cls)
-        prm._use(llm, recipe_on(llm.model_config, recipe), lora)
+        prm._use(llm, recipe_on(llm.llm_engine.vllm_config, recipe), lora)
         prm._owns_engine = False
         return prm
 

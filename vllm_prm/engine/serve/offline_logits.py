@@ -14,7 +14,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vllm_prm.engine.compat import request_failure
 from vllm_prm.engine.positions import positions_request
-from vllm_prm.engine.serve.generated import num_computed_tokens, sampling_params, scoring_row
+from vllm_prm.engine.serve.generated import likeliest_tokens, num_computed_tokens, row_of, sampling_params
 from vllm_prm.engine.serve.pooled import Answer
 from vllm_prm.engine.serve.weights import forget_on_changes
 from vllm_prm.errors import EngineError, PRMError, RequestError
@@ -58,6 +58,7 @@ class GeneratedPrompts:
     def __init__(self, llm: LLM, lora: Any, recipe: BoundRecipe) -> None:
         self._llm, self._lora, self._recipe = llm, lora, recipe
         self.longest = llm.model_config.max_model_len - 1  # one more is generated
+        self._likeliest = likeliest_tokens(llm.llm_engine.vllm_config)
         self._memory = ReadMemory()
         forget_on_changes(llm.llm_engine, self._memory)
 
@@ -68,7 +69,7 @@ class GeneratedPrompts:
         bar.total += len(asked)
         outputs = self._llm.generate(
             [{"prompt_token_ids": list(read.token_ids)} for read in asked.values()],
-            sampling_params(self._recipe.scoring_ids),
+            sampling_params(self._recipe.scoring_ids, self._likeliest),
             lora_request=self._lora,
             use_tqdm=_PartOf(bar),
         )
@@ -81,7 +82,7 @@ class GeneratedPrompts:
                 output = outputs[read.key]
                 if (failure := _failure(output)) is not None:
                     return failure
-                reads.take(read, scoring_row(output, self._recipe.scoring_ids), num_computed_tokens(output))
+                reads.take(read, row_of(output, self._recipe, self._likeliest), num_computed_tokens(output))
             return reads.result()
         except PRMError as error:
             return error

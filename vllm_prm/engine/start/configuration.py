@@ -25,5 +25,5 @@ def create_engine_config(
     if is_prm(vllm_config.model_config) and engine_args.disable_hybrid_kv_cache_manager is None:
         keep_all_tokens(vllm_config)
     elif scores_by_generating(vllm_config.model_config):
-        check_generation(vllm_config.model_config)
+        check_generation(vllm_config)
     return vllm_config
