@@ -46,7 +46,7 @@ BETWEEN_PROCESSES = {
 BROUGHT_BY = {
     # They have to be what vLLM was built and tested with, and vLLM bounds them. Only engine/, inside vLLM's own
     # processes, may import what vLLM brings.
-    **dict.fromkeys(("fastapi", "starlette", "torch"), "vllm"),
+    **dict.fromkeys(("fastapi", "prometheus_client", "starlette", "torch"), "vllm"),
     "pydantic_core": "pydantic",  # each release wants one exact version of it
 }
 

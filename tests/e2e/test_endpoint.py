@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from adapters import RANK, adapter, oracle_with
 from browser import REMEDY, browser
-from conftest import TINY_PRM
+from conftest import ROOT, TINY_PRM
 from opened_page import opened
 from oracle import TOLERANCE, Oracle
 from score_requests import BAD_CONTENTS, BAD_REWARDS, BAD_SCORES, ONE, QUESTION, RIGHT, WRONG
@@ -248,6 +248,38 @@ def test_the_page_asks_for_the_key(url, tmp_path):
         page.click("#score")
         page.until("document.body.dataset.done")
         assert "first error: step 2" in page.text()
+
+
+def test_metrics_count_what_is_scored_and_what_is_refused(http):
+    names = ["solutions_total", "steps_total", "prompt_tokens_total", "cached_tokens_total", "planned_total"]
+    names += ["planning_seconds_count", 'refused_total{reason="input"}', 'refused_total{reason="vllm"}']
+
+    def figures():
+        return [metric(http, f"prm_{name}") for name in names]
+
+    before = figures()
+    steps = [*RIGHT, "12 + 1 = 13"]
+    first = ask(http, question=QUESTION, candidates=[steps, RIGHT, [" "], ["x " * LONGEST]])
+    ask(http, question=QUESTION, steps=steps)
+    solutions, num_steps, tokens, cached, planned, batches, refused, by_vllm = (
+        now - then for now, then in zip(figures(), before, strict=True)
+    )
+    assert (solutions, num_steps, refused, by_vllm) == (3, 2 * len(steps) + len(RIGHT), 2, 0)
+    sent = [len(ids(QUESTION, one)) for one in (steps, RIGHT, steps)]
+    assert tokens == sum(sent)
+    assert cached == first["usage"]["prompt_tokens_details"]["cached_tokens"] + (sent[0] - 1) // BLOCK * BLOCK
+    assert planned == 5
+    assert 2 <= batches <= 5
+
+
+def test_the_dashboard_asks_for_figures_that_exist(http):
+    dashboard = json.loads((ROOT / "examples" / "grafana.json").read_text("utf-8"))
+    queries = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    names = {*re.findall(r"(?:prm_|vllm:)\w+", queries)}
+    assert len(names) >= 9
+    ask(http, 400, question=QUESTION, steps=[" "])  # a figure with labels has no line before its first event
+    page = http.get("/metrics").text
+    assert [name for name in sorted(names) if not re.search(rf"^{name}\b", page, re.MULTILINE)] == []
 
 
 def test_recipe_route(http, client):

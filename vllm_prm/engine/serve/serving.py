@@ -22,6 +22,7 @@ from vllm.utils.async_utils import make_async
 
 from vllm_prm.engine.serve.caller import Caller, concurrently
 from vllm_prm.engine.serve.generated import GeneratedLogits
+from vllm_prm.engine.serve.metrics import counted, planning
 from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
@@ -105,6 +106,9 @@ class PRMServing(BaseServing):
 
     async def score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
         """Score one solution. name: unique within the request. Raises one of SOLUTION_ERRORS if it cannot be."""
+        return await counted(self._score(question, steps, caller, name))
+
+    async def _score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
         scoring = await self._planner.scoring(question, steps)
         scores: StepScores | None = None
         rounds = 0
@@ -137,6 +141,9 @@ class PRMServing(BaseServing):
 
     async def score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         """Score a text as it stands, at the step tags in it. Raises one of SOLUTION_ERRORS if it cannot be."""
+        return await counted(self._score_text(text, caller, name))
+
+    async def _score_text(self, text: str, caller: Caller, name: str) -> StepScores:
         token_ids = await self._off_the_loop(self._text_ids)(text)
         values, num_cached_tokens = await self._logits.of_text(token_ids, caller, name)
         logits = logits_matrix(values, len(self.recipe.scoring_tokens))
@@ -170,7 +177,8 @@ class PRMServing(BaseServing):
         return awaitable
 
     def _scorings(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[Scoring | PRMError]:
-        return scorings(solutions, self.bound_recipe, self._logits.longest)
+        with planning(len(solutions)):
+            return scorings(solutions, self.bound_recipe, self._logits.longest)
 
     @property
     def _asks_once(self) -> bool:
