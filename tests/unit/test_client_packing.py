@@ -36,6 +36,30 @@ def url(server):
         yield url
 
 
+def test_questions_kept_apart_have_sessions_of_their_own(url, server):
+    questions = [f"question {number}" for number in range(3)]
+    items = [(question, ["x"] * length) for length in (1, 2, 3) for question in questions]
+
+    def sessions(apart):
+        """Of each request after the recipe's: its session, and the questions in it."""
+        del server.headers[:], server.seen[:]
+        with PRMClient(url, keep_questions_apart=apart) as client:
+            client.score_batch(items, progress=False)
+        headers = [header["x-session-id"] for header in server.headers if "x-session-id" in header]
+        return [
+            (name, {text for text, _ in solutions_of(body)}) for name, body in zip(headers, server.seen, strict=True)
+        ]
+
+    apart = sessions(True)
+    assert sorted(len(texts) for _, texts in apart) == [1] * 3
+    assert {name for name, _ in apart} == {name for name, _ in sessions(True)}  # the same in another client
+    assert len({name for name, _ in apart}) == 3
+    assert max(len(texts) for _, texts in sessions(False)) > 1
+    with PRMClient(url) as client:
+        client.score(questions[0], ["x"])
+    assert server.headers[-1]["x-session-id"] in {name for name, texts in apart if texts == {questions[0]}}
+
+
 def batch(*sizes, question="q{}"):
     """Solutions of as many characters, by index."""
     return {i: (question.format(i), ["x" * (size - 2)]) for i, size in enumerate(sizes)}

@@ -87,6 +87,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="with --server: at most so many solutions share a request, long ones fewer (16); 1: each has its own",
     )
     group.add_argument(
+        "--keep-questions-apart",
+        action="store_true",
+        help="with --server: no request holds solutions of two questions, for a router before several servers",
+    )
+    group.add_argument(
         "--patience",
         type=float,
         default=300.0,  # a restart with weights to load from disk takes minutes

@@ -89,7 +89,8 @@ class ModelSource(Source):
 class ServerSource(Source):
     """A server that runs.
 
-    served_model: which of its models; None: its first. solutions_per_request, recipe, tokenizer: see `PRMClient`.
+    served_model: which of its models; None: its first. solutions_per_request, keep_questions_apart,
+    recipe, tokenizer: see `PRMClient`.
     patience_s: see `Patient`.
     """
 
@@ -101,6 +102,7 @@ class ServerSource(Source):
         *,
         batch_size: int | None,
         solutions_per_request: int,
+        keep_questions_apart: bool,
         patience_s: float,
         recipe: str | None,
         tokenizer: str | None,
@@ -111,6 +113,7 @@ class ServerSource(Source):
         self._served_model = served_model
         self._api_key = api_key
         self._solutions_per_request = solutions_per_request
+        self._keep_questions_apart = keep_questions_apart
         self._patience_s = patience_s
         self._spec, self._tokenizer = recipe, tokenizer
 
@@ -134,6 +137,7 @@ class ServerSource(Source):
             self._served_model,
             self._api_key,
             solutions_per_request=self._solutions_per_request,
+            keep_questions_apart=self._keep_questions_apart,
             recipe=self._spec,
             tokenizer=self._tokenizer,
         )
@@ -161,6 +165,7 @@ def chosen_source(args: argparse.Namespace) -> Source:
         args.api_key,
         batch_size=args.batch_size,
         solutions_per_request=args.solutions_per_request,
+        keep_questions_apart=args.keep_questions_apart,
         patience_s=args.patience,
         recipe=args.recipe,
         tokenizer=args.tokenizer,

@@ -47,7 +47,9 @@ class AsyncPRMClient:
     max_concurrency: solutions under way at once, over all calls. It is what the server has to do, and so what a
     request may have to wait for, however the solutions are packed.
     solutions_per_request: at most so many of a batch's solutions share a request; long ones share it with fewer. 1
-    gives each its own.
+    gives each its own. keep_questions_apart: no request holds solutions of two questions. Behind a router that sends
+    all requests of a question (header `X-Session-ID`) to one server, every prefix is then found where it was computed
+    (docs/scale.md); on one server it only makes more requests.
     recipe: for a server that completes text and does not have our plugin (plain vLLM, or another server with
     OpenAI's `/v1/completions` and logprobs): a Recipe, a name, a JSON file or inline JSON. None: the server has our
     plugin, and says what it scores by. tokenizer: of such a server's model, as transformers reads it from a folder or
@@ -66,6 +68,7 @@ class AsyncPRMClient:
         max_retries: int = 4,
         max_concurrency: int = 64,
         solutions_per_request: int = SOLUTIONS_PER_REQUEST,
+        keep_questions_apart: bool = False,
         priority: int = 0,
         recipe: Recipe | str | None = None,
         tokenizer: Any = None,
@@ -76,6 +79,7 @@ class AsyncPRMClient:
                 f"{solutions_per_request}, timeout {timeout}; expected 0 or more, 1 or more, 1 or more, and more than 0"
             )
         self._solutions_per_request = min(solutions_per_request, max_concurrency)
+        self._keep_questions_apart = keep_questions_apart
         self._limit = Limit(max_concurrency)
         self._transport = Transport(
             base_url, api_key, timeout=timeout, max_retries=max_retries, max_concurrency=max_concurrency
@@ -132,7 +136,7 @@ class AsyncPRMClient:
         with tqdm(total=len(checked), desc="Scoring", unit="solution", disable=not progress) as bar:
             bar.update(len(checked) - len(solutions))
             batch = Batch(solutions, self._route.ask, self._limit, bar.update)
-            await batch.run(self._solutions_per_request)
+            await batch.run(self._solutions_per_request, self._keep_questions_apart)
         results = [item if isinstance(item, PRMError) else batch.results[i] for i, item in enumerate(checked)]
         return settled(results, on_error)
 

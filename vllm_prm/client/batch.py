@@ -35,10 +35,10 @@ class Batch:
         self._progress = progress
         self._unreachable: UnreachableError | None = None
 
-    async def run(self, solutions_per_request: int) -> None:
+    async def run(self, solutions_per_request: int, keep_questions_apart: bool) -> None:
         """Fill in `results`. If this is cancelled, so is what is under way."""
         async with asyncio.TaskGroup() as group:
-            for pack in packed(self._solutions, solutions_per_request):
+            for pack in packed(self._solutions, solutions_per_request, keep_questions_apart):
                 share = len(pack)
                 await self._limit.take(share)
                 task = group.create_task(self._score(pack))

@@ -22,7 +22,9 @@ _REQUESTS_OF_A_SMALL_BATCH = 4
 _SMALL = 4
 
 
-def packed(solutions: Mapping[int, Solution], solutions_per_request: int) -> list[list[int]]:
+def packed(
+    solutions: Mapping[int, Solution], solutions_per_request: int, keep_questions_apart: bool = False
+) -> list[list[int]]:
     """Indices of the solutions, each list for one request; about in the order of each question's first solution.
 
     Solutions of one question stand side by side, in as few requests as the bounds allow: the server that computes
@@ -37,6 +39,8 @@ def packed(solutions: Mapping[int, Solution], solutions_per_request: int) -> lis
         requests = -(-len(indices) // solutions_per_request)
         equal_count = -(-len(indices) // requests)
         pieces += _joined(([i] for i in indices), sizes, equal_count)
+    if keep_questions_apart:
+        return pieces
     fair_count = max(_SMALL, -(-len(solutions) // _REQUESTS_OF_A_SMALL_BATCH))
     return _joined(pieces, sizes, min(fair_count, solutions_per_request))
 

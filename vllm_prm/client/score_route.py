@@ -7,6 +7,7 @@ the recipe that the server names. The server's own step scores are a check: they
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ class ScoreRoute:
         """One request: a result for each solution. Raises PRMError if the request failed as a whole."""
         recipe = await self.recipe()
         request = self._request(solutions)
-        response = await self._transport.ask_or_refusal("POST", _PATH, ScoreResponse, request)
+        response = await self._transport.ask_or_refusal("POST", _PATH, ScoreResponse, request, _session(solutions))
         if isinstance(response, Refusal):
             return response
         entries = sorted(response.data, key=lambda entry: entry.index)
@@ -108,3 +109,12 @@ class ScoreRoute:
                 "for first; the server was changed: make a new client"
             )
         return scores
+
+
+def _session(solutions: Sequence[Solution]) -> str:
+    """A name for the question: all its solutions begin alike, so one server should have them. It tells nothing of it.
+
+    Of several questions the first one's: a batch that is sent again, a step longer, is packed alike.
+    """
+    question, _ = solutions[0]
+    return hashlib.blake2b(question.encode(), digest_size=8).hexdigest()

@@ -30,6 +30,7 @@ _LONGEST_PAUSE_S = 8.0
 _LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is down, not busy
 _KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
 _SHARED_BY = 8  # requests under way per httpx client, which looks at all its connections several times a request
+_SESSION_HEADER = "X-Session-ID"  # vllm-router's for its policy consistent_hash (vllm-router 0.1.17)
 _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
 
 
@@ -81,14 +82,22 @@ class Transport:
         return response
 
     async def ask_or_refusal(
-        self, method: str, path: str, response_type: type[_R], body: BaseModel | None = None
+        self,
+        method: str,
+        path: str,
+        response_type: type[_R],
+        body: BaseModel | None = None,
+        session: str | None = None,
     ) -> _R | Refusal:
-        """As `ask`, but what the server has against the body is returned."""
+        """As `ask`, but what the server has against the body is returned.
+
+        session: for a router in front of several servers, which sends the requests of one session to one of them.
+        """
         content = None if body is None else body.model_dump_json(by_alias=True, exclude_defaults=True)
         for attempt in range(self.max_retries + 1):
             is_last = attempt == self.max_retries
             try:
-                response = await self._send(method, path, content)
+                response = await self._send(method, path, content, session)
             except httpx.TransportError as error:
                 if is_last or not _worth_retrying(error):
                     raise self._no_answer(error, attempt + 1) from error
@@ -110,9 +119,11 @@ class Transport:
             return ""
         return response.text if response.status_code == 200 else ""
 
-    async def _send(self, method: str, path: str, content: str | None) -> httpx.Response:
+    async def _send(self, method: str, path: str, content: str | None, session: str | None = None) -> httpx.Response:
         client = await self._places.get()
         headers = {} if content is None else {"Content-Type": "application/json"}
+        if session is not None:
+            headers[_SESSION_HEADER] = session
         try:
             return await client.request(method, path, content=content, headers=headers)
         finally:
