@@ -79,6 +79,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--served-model", metavar="NAME", help="which of the server's models, if it serves several")
     add_api_key(group)
     group.add_argument("--batch-size", type=_positive, metavar="N", help="solutions to score and write at a time")
+    _add_requests(group)
+
+
+def _add_requests(group: argparse._ActionsContainer) -> None:
+    """How a server is asked."""
     group.add_argument(
         "--solutions-per-request",
         type=_positive,
