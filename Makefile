@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test test-vllm check format wheel lock bench gpu sweep clean
+.PHONY: help setup demo test test-vllm check format wheel lock bench gpu docs sweep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
+	@echo "make docs    the documentation as a site: build/site/index.html"
 	@echo "make gpu     on a machine with a GPU and vLLM in \$$(PYTHON): checks and figures in fifteen minutes (docs/gpu.md)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
@@ -76,6 +77,17 @@ gpu:
 	@$(PYTHON) -P -c "import importlib.metadata as m; m.version('vllm-prm')" 2> /dev/null || \
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@PYTHONPATH=benchmarks $(PYTHON) -m gpu $(ARGS)
+
+# The documentation as a site, in build/site. mkdocs has an environment of its own, because it needs no vLLM; what the
+# reference pages are written from does. Fails on a link that leads nowhere.
+docs: setup .venvs/docs/installed
+	PYTHONPATH=. COLUMNS=100 $(BIN)/python docs/site/make.py
+	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build -f docs/site/mkdocs.yml
+
+.venvs/docs/installed: docs/site/requirements.txt
+	$(PYTHON) -m venv .venvs/docs
+	.venvs/docs/bin/pip --disable-pip-version-check install --quiet -r docs/site/requirements.txt
+	touch $@
 
 sweep: setup
 	$(BIN)/python -m sweep.versions

@@ -21,7 +21,7 @@ class StepScores:
     """The scores of one solution's steps.
 
     step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1].
-    probabilities, logits: [steps][columns], one column per scoring token (or class), named by `labels`. Empty where
+    probabilities, logits: [steps, columns], one column per scoring token (or class), named by `labels`. Empty where
         only step scores were asked for.
     aggregation: what `aggregate()` uses by default, the recipe's own.
     num_prompt_tokens, num_cached_tokens: tokens of all prompts that scoring took; how many came from the prefix cache.
