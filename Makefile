@@ -83,6 +83,7 @@ gpu:
 docs: setup .venvs/docs/installed
 	PYTHONPATH=. COLUMNS=100 $(BIN)/python docs/site/make.py
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build -f docs/site/mkdocs.yml
+	@echo "build/site/index.html; to search as well: $(PYTHON) -m http.server -d build/site"
 
 .venvs/docs/installed: docs/site/requirements.txt
 	$(PYTHON) -m venv .venvs/docs
