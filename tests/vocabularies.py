@@ -29,6 +29,7 @@ LLAMA_SPECIAL = {
     "<|start_header_id|>": 128006,
     "<|end_header_id|>": 128007,
     "<|eot_id|>": 128009,
+    "[PRM]": 128010,  # PQM adds it to DeepSeek's vocabulary, which none of our packages has
 }
 # Roles end in white space that the template trims, as Llama 3.1's own does; without a system turn it writes one.
 LLAMA_CHAT = (

@@ -34,7 +34,7 @@ def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...
     logger.info(
         "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
         "none, from the pooler config" if bound is None else bound.recipe.name,
-        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))),
+        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))) or "none",
         list(settings.scoring_ids),
     )
     return settings

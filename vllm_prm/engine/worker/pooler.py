@@ -28,7 +28,7 @@ from vllm_prm.engine.positions import named_positions, names_positions
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.worker.batch import Batch
 from vllm_prm.engine.worker.head import ScoringHead
-from vllm_prm.engine.worker.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.worker.own_heads import LinearHead, OwnHead
 from vllm_prm.engine.worker.read_out import Group, ReadOut, ReadOuts, tags_of
 from vllm_prm.engine.worker.score_cache import ScoreCache
 from vllm_prm.engine.worker.tags import GluedTags, Tags, tag_positions
@@ -79,7 +79,7 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        head = {"lm_head": ScoringHead, "own": OwnHead, "value": ValueHead}[settings.head](model)
+        head = {"lm_head": ScoringHead, "own": OwnHead, "linear": LinearHead}[settings.head](model)
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
         self.settings = settings
         self.cache = cache
