@@ -107,6 +107,23 @@ def skywork(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
     return _at(ids, flagged, (0,), 0)
 
 
+def granite(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """The card's prepare_input and get_step_ids: before each "Y" that stands behind the assistant's header.
+
+    The one column is that of a softmax over the whole vocabulary.
+    """
+    asked, messages = "Is this response correct so far (Y/N)?", []
+    for index, step in enumerate(steps):
+        content = f"{question} {step} {asked}" if index == 0 else f"{step} {asked}"
+        messages += [{"role": "user", "content": content}, {"role": "assistant", "content": "Y"}]
+    ids = tokenizer.encode(tokenizer.apply_chat_template(messages, add_generation_prompt=False, tokenize=False))
+    (yes,) = tokenizer.encode("Y", add_special_tokens=False)
+    turn = tokenizer("<|start_of_role|>assistant<|end_of_role|>Y<|end_of_text|>", add_special_tokens=False)["input_ids"]
+    header = turn[: turn.index(yes)]
+    answers = [at for at in _where(ids, yes) if ids[at - len(header) : at] == header]
+    return [Read(tuple(ids[:at]), (yes,), 0) for at in answers]
+
+
 def trl(separator: str) -> Oracle:
     def oracle(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
         """PRMTrainer.tokenize_row: the label of each completion at the last token of the separator behind it."""
@@ -228,6 +245,7 @@ ONE_PROMPT: dict[str, Oracle] = {
     "rlhflow-mistral": rlhflow,
     "qwen2.5-math-prm": qwen_prm(BOXED),
     "reasonflux-prm": qwen_prm(None),
+    "granite-3.3-prm": granite,
     "skywork-o1-prm": skywork,
     "trl-prm": trl("\n"),
     "trl-prm800k": trl("\n\n"),

@@ -23,7 +23,7 @@ class StepScores:
     step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1] (in [-1, 1] where a weight of the
         recipe is negative).
     probabilities, logits: [steps][columns], one column per scoring token (or class), named by `labels`. Empty where
-        only step scores were asked for.
+        only step scores were asked for. Of a recipe with a full softmax the logits are the probabilities' logarithms.
     aggregation: what `aggregate()` uses by default, the recipe's own.
     threshold: what `first_error()` uses by default, the recipe's own.
     num_prompt_tokens, num_cached_tokens: tokens of all prompts that scoring took; how many came from the prefix cache.
@@ -156,8 +156,13 @@ def logits_matrix(values: Any, width: int, rows: int | None = None) -> np.ndarra
 
 
 def probabilities(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Logits [N, scoring tokens] -> float64 [N, scoring tokens]: their softmax, or the sigmoid of each."""
+    """Logits [N, scoring tokens] -> float64 [N, scoring tokens]: their softmax, or the sigmoid of each.
+
+    Of a full softmax they are log-probabilities, of which the largest may have been rounded up to a little above 0.
+    """
     x = np.asarray(logits, dtype=np.float64)
+    if recipe.activation == "full_softmax":
+        return np.asarray(np.exp(np.minimum(x, 0.0)))
     if recipe.activation == "softmax":
         powers = np.exp(x - x.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))

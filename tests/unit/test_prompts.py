@@ -19,12 +19,15 @@ from vllm_prm.recipes import bind, recipe_names
 _MISTRAL = real_tokenizer()
 _LLAMA = ("versaprm", "llama-prm800k", "er-prm", "rlhflow-deepseek", "rlhflow-mistral", "pqm")
 _OF_MISTRAL = ("math-shepherd", "openrlhf", "math-minos", "reasoneval", "reasoneval-34b", "reasoneval-redundancy")
-_BOS = {"skywork-o1-prm": 1, "trl-prm": 1, "trl-prm800k": 1, "pqm": 0}  # others: as the tokenizer does it
+# Others: as the tokenizer does it. Granite's token ends every turn.
+_BOS = {"skywork-o1-prm": 1, "trl-prm": 1, "trl-prm800k": 1, "pqm": 0, "granite-3.3-prm": 5}
 
 
 def tokenizer_for(name):
     if name in _OF_MISTRAL:
         return _MISTRAL
+    if name == "granite-3.3-prm":
+        return vocabularies.granite()
     return vocabularies.llama3() if name in _LLAMA else vocabularies.qwen25()
 
 
@@ -126,7 +129,7 @@ _ANYTHING = st.text(st.sampled_from("ab+-\n ки.{}"), max_size=12) | st.sampled
     + ["<s>", "<|begin_of_text|>", "<|start_header_id|>assistant<|end_header_id|>\n\n+"]
 )
 # Tokens that follow the last tag: the end of the assistant's turn, by the chat template.
-_TAIL = {"rlhflow-deepseek": 1, "rlhflow-mistral": 1, "qwen2.5-math-prm": 2, "reasonflux-prm": 2}
+_TAIL = {"granite-3.3-prm": 2, "rlhflow-deepseek": 1, "rlhflow-mistral": 1, "qwen2.5-math-prm": 2, "reasonflux-prm": 2}
 
 
 @pytest.mark.parametrize("name", ONE_PROMPT)

@@ -76,6 +76,7 @@ OF_HEAD = {
     "own": {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": 0}}},
     "linear": {"scoring_tokens": {"good": {"id": 0, "weight": 1}}, "activation": "sigmoid"},
 }
+LINEAR_PAIR = {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": -1}}}
 PROMPT_OF_KIND = {
     "judge": {"kind": "judge", "tag": "x", "passes": ["{tag}"]},
     "dialogue": {"kind": "dialogue", "tag": "x", "answer": "."},
@@ -147,6 +148,10 @@ def changed(**fields):
                 f"kind '{kind}'.*activation 'sigmoid', by which a step judged wrong may score high",
             )
             for kind in ("judge", "dialogue")
+        ),
+        (
+            changed(head="linear", activation="full_softmax", **LINEAR_PAIR),
+            "over the vocabulary .*reads the head 'linear', which has a column for each class and no others",
         ),
         (changed(probe={"text": "x"}), "probe.ids: Field required|probe.ids: Missing"),
         ('{"base": "nope"}', "no recipe 'nope' to base this one on"),

@@ -134,7 +134,8 @@ class Recipe:
         indices as ids, no pieces). "linear": a linear layer on the hidden states of a language model, which the
         checkpoint has in the place of its output head or beside it; one column per class, all of them named.
     head_names: what that linear layer may be called in the checkpoint, `NAME.weight` and (if it has one) `NAME.bias`.
-    activation: "softmax" over the scoring tokens, or "sigmoid" of each.
+    activation: "softmax" over the scoring tokens, "full_softmax" over the whole vocabulary (what stands for logits is
+        then their logarithm), or "sigmoid" of each.
     threshold: a step that scores below it is wrong.
     aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
     prompt: how (question, steps) become the prompt; None: the question, a newline, and the steps with their tags.
@@ -148,7 +149,7 @@ class Recipe:
     offset: Literal[0, -1] = 0
     head: Literal["lm_head", "own", "linear"] = "lm_head"
     head_names: Annotated[tuple[_Text, ...], Field(min_length=1)] = TOKEN_CLASSIFICATION
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    activation: Literal["softmax", "full_softmax", "sigmoid"] = "softmax"
     threshold: Annotated[float, Field(strict=True)] = FIRST_ERROR_THRESHOLD
     aggregation: Aggregation = "min"
     architecture: _Text | None = None
@@ -201,16 +202,22 @@ class Recipe:
             )
 
     def _score_faults(self) -> Iterator[str]:
-        """What would give every step the same score, scores beyond 1, or a wrong step a high one."""
+        """What has no meaning, would give every step the same score, scores beyond 1, or a wrong step a high one."""
         if not any(self.weights):
             yield (
                 "has weight 0 for every scoring token, so every step would score 0; give the token that means a good "
                 "step weight 1"
             )
+        if self.activation == "full_softmax" and self.head != "lm_head":
+            yield (
+                f"takes the softmax over the vocabulary ('full_softmax'), but reads the head {self.head!r}, which has "
+                "a column for each class and no others; give the activation 'softmax'"
+            )
         if self.activation == "softmax" and len(set(self.weights)) == 1:
             yield (
                 f"takes the softmax over scoring tokens that all have weight {self.weights[0]:g}, so every step would "
-                "score the same; give a second token with another weight, or the activation 'sigmoid'"
+                "score the same; give a second token with another weight, or the activation 'full_softmax' (over the "
+                "whole vocabulary) or 'sigmoid'"
             )
         if self.activation == "sigmoid" and sum(weight for weight in self.weights if weight > 0) > 1:
             yield (
