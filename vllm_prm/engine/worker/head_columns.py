@@ -88,12 +88,12 @@ class HeadColumns:
 
         with self.at_processors(before=keep_a_part if in_parts else None):
             logits = self.model.compute_logits(hidden).float()
-        total = logits.logsumexp(dim=-1, keepdim=True)
         if start is None:
-            return logits[:, ids] - total
+            columns = logits[:, ids]
+            return columns - _log_sum_exp(logits)
         is_here = (ids >= start) & (ids < start + logits.shape[-1])
         columns = logits[:, (ids - start).clamp(0, logits.shape[-1] - 1)].where(is_here, logits.new_zeros(()))
-        totals = tensor_model_parallel_all_gather(total)
+        totals = tensor_model_parallel_all_gather(_log_sum_exp(logits))
         return tensor_model_parallel_all_reduce(columns) - totals.logsumexp(dim=-1, keepdim=True)
 
     def heads(self, hidden: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
@@ -146,6 +146,12 @@ class HeadColumns:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
+    """[N, vocabulary] -> [N, 1]. In their place, because they are hundreds of megabytes: they are gone afterwards."""
+    most = logits.amax(dim=-1, keepdim=True)
+    return logits.sub_(most).exp_().sum(dim=-1, keepdim=True).log_().add_(most)
 
 
 class _HeadFound(Exception):
