@@ -28,7 +28,9 @@ def main() -> None:
     options.add_argument("--turns", type=int, default=30, help="questions (default: %(default)s)")
     options.add_argument("--searches", type=int, default=5)
     options.add_argument("--rounds", type=int, default=12)
-    options.set_defaults(vocabulary=32_000)  # 38M weights in layers, 25M in the head; the other shape: 10M and 49M
+    # 38M weights in layers, 25M in the head; the other shape has 10M and 49M. Columns and the whole head are summed by
+    # two kernels, and the benchmark's logits are large: in float32 their shares differ by up to 1.2e-5.
+    options.set_defaults(vocabulary=32_000, tolerance=3e-5)
     arguments = options.parse_args()
     turns, searches, rounds = (2, 1, 2) if arguments.quick else (arguments.turns, arguments.searches, arguments.rounds)
     with checkpoint(arguments, max_model_len=8192) as model:

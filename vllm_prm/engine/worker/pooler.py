@@ -79,7 +79,12 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        head: Any = {"lm_head": ScoringHead, "own": OwnHead, "linear": LinearHead}[settings.head](model)
+        self._of_all = settings.activation == "full_softmax"
+        head: Any = {
+            "lm_head": lambda: ScoringHead(model, self._of_all),
+            "own": lambda: OwnHead(model),
+            "linear": lambda: LinearHead(model),
+        }[settings.head]()
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
         self.settings = settings
         self.cache = cache
@@ -201,11 +206,7 @@ class StepPooler(Pooler):
 
     def _logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """[N, tokens]; of a full softmax, which is over columns that nobody asks for, its logarithm."""
-        logits: torch.Tensor = (
-            self.head.log_probabilities(hidden, ids)
-            if self.settings.activation == "full_softmax"
-            else self.head(hidden, ids)
-        )
+        logits: torch.Tensor = self.head.log_probabilities(hidden, ids) if self._of_all else self.head(hidden, ids)
         return logits
 
     def _values(self, logits: torch.Tensor, read_out: ReadOut) -> torch.Tensor:
