@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from conftest import TINY_PRM, running
-from tiny_server import SOLUTIONS
+from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
 
 from vllm_prm import PRM, EngineError, RecipeError, RequestError, UnsupportedError, load_recipe
 
@@ -99,6 +99,14 @@ def reads(llm):
 def test_the_scores_of_a_pooling_engine(prm, pooled):
     for scores, expected in zip(prm.score_batch(SOLUTIONS, progress=False), pooled, strict=True):
         assert list(scores.step_scores) == pytest.approx(expected, abs=1e-5)
+
+
+def test_probabilities_over_the_whole_vocabulary(llm):
+    """Which is what such an engine gives: they are taken as they are."""
+    recipe = load_recipe(SHARES)
+    for (question, steps), expected in zip(SOLUTIONS, shares_of_solutions(3), strict=False):
+        found = PRM.from_llm(llm, recipe).score(question, steps).step_scores
+        assert list(found) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_prefix_cache_makes_steps_cheap(prm):

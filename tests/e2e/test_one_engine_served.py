@@ -12,7 +12,7 @@ import transformers
 from adapters import RANK, adapter
 from conftest import TINY_PRM
 from server import serving
-from tiny_server import SOLUTIONS
+from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
 
 from vllm_prm import PRM, EngineError, PRMClient, RecipeError, RequestError, load_recipe
 
@@ -156,6 +156,11 @@ def test_a_plain_server_tokenizes_for_a_client_without_a_tokenizer(plain_url, ex
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nowhere)
     with PRMClient(plain_url, recipe=RECIPE) as client:
         close_to(client.score_batch(SOLUTIONS, progress=False), expected[1])
+
+
+def test_probabilities_over_the_whole_vocabulary_from_a_plain_server(plain_url):
+    with PRMClient(plain_url, recipe=load_recipe(SHARES)) as client:
+        close_to(client.score_batch(SOLUTIONS[:3], progress=False), shares_of_solutions(3))
 
 
 def test_without_a_recipe_a_plain_server_says_what_to_do(plain_url):

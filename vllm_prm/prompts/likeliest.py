@@ -31,7 +31,9 @@ def likeliest_row(values: Mapping[_Token, float], scoring: Sequence[_Token], rec
     missing = [token for token in scoring if token not in values]
     bound = min(values.values())
     row = np.array([values.get(token, bound) for token in scoring], dtype=np.float32)
-    if missing and (len(missing) == len(scoring) or _doubt(row, list(map(scoring.index, missing)), recipe) > _DOUBT):
+    # Of two tokens that are both rare one may be the likelier; of a share of all tokens the bound itself may be enough.
+    is_hopeless = len(missing) == len(scoring) and recipe.activation != "full_softmax"
+    if missing and (is_hopeless or _doubt(row, list(map(scoring.index, missing)), recipe) > _DOUBT):
         raise EngineError(
             f"the scoring tokens {missing} are not among the {len(values)} likeliest that are given, so their "
             f"log-probability is only known to be {bound:.2f} at most. {help_}"

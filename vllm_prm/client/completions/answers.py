@@ -15,6 +15,7 @@ from vllm_prm.recipes.pieces import piece_text
 
 TOKEN_ID = "token_id:"  # before the id that vLLM writes instead of a text (return_tokens_as_token_ids)
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
+_ROUNDING = 1e-5  # of the logarithm of 1, in float32
 _HELP = "Use a server that takes logprob_token_ids (vLLM), or one that gives more (vLLM: --max-logprobs)"
 
 
@@ -52,6 +53,12 @@ def scoring_row(
     asked_by_id: the server was asked for just these tokens. Raises EngineError where a missing one could matter.
     """
     values = {name: value for name, value in logprobs.items() if value is not None}
+    over_all = recipe.recipe.activation == "full_softmax"
+    if over_all and (found := max((values[name] for name in names if name in values), default=0.0)) > _ROUNDING:
+        raise EngineError(
+            f"the server gave {found:.3f} as the logarithm of a probability, so these are logits, of which nobody can "
+            "tell a share of the whole vocabulary; start it with --logprobs-mode raw_logprobs"
+        )
     missing = [name for name in names if name not in values]
     if not missing:
         return np.array([values[name] for name in names], dtype=np.float32)

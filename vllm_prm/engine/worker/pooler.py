@@ -28,7 +28,7 @@ from vllm_prm.engine.positions import named_positions, names_positions
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.worker.batch import Batch
 from vllm_prm.engine.worker.head import ScoringHead
-from vllm_prm.engine.worker.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.worker.own_heads import LinearHead, OwnHead
 from vllm_prm.engine.worker.read_out import Group, ReadOut, ReadOuts, tags_of
 from vllm_prm.engine.worker.score_cache import ScoreCache
 from vllm_prm.engine.worker.tags import GluedTags, Tags, tag_positions
@@ -79,7 +79,12 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        head = {"lm_head": ScoringHead, "own": OwnHead, "value": ValueHead}[settings.head](model)
+        self._of_all = settings.activation == "full_softmax"
+        head: Any = {
+            "lm_head": lambda: ScoringHead(model, self._of_all),
+            "own": lambda: OwnHead(model),
+            "linear": lambda: LinearHead(model),
+        }[settings.head]()
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
         self.settings = settings
         self.cache = cache
@@ -182,7 +187,7 @@ class StepPooler(Pooler):
         """The engine's scoring logits of every scheduled token, to the token's own slot."""
         assert self.cache is not None
         ids = self._on_device(self.settings.scoring_ids, torch.int64, hidden_states.device)
-        logits = [self.head(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
+        logits = [self._logits(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
         self.cache.write(torch.cat(logits))
 
     def _read_cache(self, group: Group, device: torch.device) -> torch.Tensor:
@@ -197,7 +202,12 @@ class StepPooler(Pooler):
         if not any(group.sizes):
             return torch.empty((0, len(ids)), device=device)
         hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
-        return self.head(hidden, self._on_device(ids, torch.int64, device))
+        return self._logits(hidden, self._on_device(ids, torch.int64, device))
+
+    def _logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """[N, tokens]; of a full softmax, which is over columns that nobody asks for, its logarithm."""
+        logits: torch.Tensor = self.head.log_probabilities(hidden, ids) if self._of_all else self.head(hidden, ids)
+        return logits
 
     def _values(self, logits: torch.Tensor, read_out: ReadOut) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""

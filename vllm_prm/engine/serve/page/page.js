@@ -3,7 +3,7 @@
 // #q=QUESTION&s=SOLUTION&s=ANOTHER, and &run to score them at once.
 (() => {
   const get = (id) => document.getElementById(id);
-  const THRESHOLD = 0.5; // below it a step counts as wrong, as in first_error
+  let threshold = 0.5; // below it a step counts as wrong, as in first_error; the recipe may have another
   let key = sessionStorage.getItem("prm-key") ?? "";
   let turn = 0; // a newer click makes the answers to an older one stale
 
@@ -42,6 +42,7 @@
       const labels = served.labels.join(" or ");
       get("model").textContent = `${served.model}: recipe ${served.recipe.name}, reads ${labels} after each step`;
       get("aggregate").options[0].textContent = `the recipe's way (${served.aggregation})`;
+      threshold = served.recipe.threshold ?? threshold;
       get("key").hidden = true;
       return true;
     } catch (error) {
@@ -86,9 +87,10 @@
   }
 
   function tint(cell, score) {
-    const low = score < THRESHOLD;
+    const low = score < threshold;
+    const reach = low ? threshold : 1 - threshold;
     cell.classList.add(low ? "low" : "high");
-    cell.style.setProperty("--t", Math.min(1, Math.abs(score - THRESHOLD) / THRESHOLD).toFixed(2));
+    cell.style.setProperty("--t", reach > 0 ? Math.min(1, Math.abs(score - threshold) / reach).toFixed(2) : "1");
     return cell;
   }
 
