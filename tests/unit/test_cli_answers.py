@@ -134,7 +134,8 @@ def test_making_a_source_asks_nobody():
     threads = threading.active_count()
     server = ServerSource(  # 9: nothing listens there
         *("http://127.0.0.1:9", None, None),
-        **{"batch_size": None, "solutions_per_request": 16, "patience_s": 1, "recipe": None, "tokenizer": None},
+        **{"batch_size": None, "solutions_per_request": 16, "keep_questions_apart": False, "patience_s": 1},
+        **{"recipe": None, "tokenizer": None},
     )
     model = ModelSource("nobody/nothing", None, ["--no-such-option"], batch_size=7)
     assert (server.batch_size, model.batch_size, model.name) == (128, 7, "nobody/nothing")
