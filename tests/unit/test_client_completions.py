@@ -161,6 +161,7 @@ def test_without_a_tokenizer_anywhere(no_tokenizer):
 TOKENIZERS = {
     "er-prm": vocabularies.llama3,
     "genprm": vocabularies.qwen25,
+    "granite-3.3-prm": vocabularies.granite,
     "llama-prm800k": vocabularies.llama3,
     "math-psa": vocabularies.qwen25,
     "math-shepherd": real_tokenizer,
