@@ -6,13 +6,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test test-vllm check format wheel lock bench gpu docs sweep clean
+.PHONY: help setup demo test test-vllm stacks check format wheel lock bench gpu docs sweep clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up, serve the embedded tiny PRM, score a right and a wrong solution"
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make test-vllm VERSION=0.29.0   contract and e2e tests with another vLLM, in .venvs/0.29.0; writes docs/versions.md, sweep/versions.jsonl"
+	@echo "make stacks  the RL stacks as they are installed ask a served PRM, in .venvs/stacks (docs/integrations.md)"
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
@@ -55,6 +56,16 @@ test-vllm:
 	.venvs/$(VERSION)/bin/python -m sweep.versions
 	.venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
 	.venvs/$(VERSION)/bin/python tools/version_results.py .venvs/$(VERSION).xml && exit $$status
+
+# The stacks' packages and what their reward code imports, on top of .venv, without the vLLMs and CUDA that they ask for.
+STACKS := .venvs/stacks
+stacks: setup
+	test -x $(STACKS)/bin/python || $(PYTHON) -m venv $(STACKS)
+	$(STACKS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements/stacks.txt
+	$(BIN)/python -c "import glob, sysconfig; \
+	open(glob.glob('$(STACKS)/lib/*/site-packages')[0] + '/base.pth', 'w').write(sysconfig.get_path('purelib'))"
+	ln -sf $(CURDIR)/$(BIN)/vllm $(STACKS)/bin/vllm
+	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py -k "stacks or its_hub"
 
 # What a release uploads, tried as its users will have it: without the extra [vllm], so without vLLM.
 wheel:

@@ -18,14 +18,18 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm_prm.engine.serve.bodies import reward_response, score_response
 from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.endpoints import PRMEndpoints
-from vllm_prm.engine.serve.routes import REWARD_PATH
+from vllm_prm.engine.serve.routes import REWARD_PATH, SAMPLE_PATH
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import load_recipe
 from vllm_prm.scores import StepScores
 from vllm_prm.wire import RewardRequest, ScoreRequest
 
-PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH))
-BODIES = {"/v1/prm/score": {"question": "q", "steps": ["a"]}, REWARD_PATH: {"query": ["a"]}}
+PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH), ("POST", SAMPLE_PATH))
+BODIES = {
+    "/v1/prm/score": {"question": "q", "steps": ["a"]},
+    REWARD_PATH: {"query": ["a"]},
+    SAMPLE_PATH: {"prompt": "q", "response": "a"},
+}
 
 
 def app(*flags, tasks=("embed",), config=None):
@@ -118,20 +122,21 @@ def test_the_key(monkeypatch, authorization, v1, reward):
     monkeypatch.setenv("VLLM_PLUGINS", "prm")
     headers = {"Authorization": authorization} if authorization else {}
     client = app("--api-key", "key", "second")
-    assert [answer.status_code for answer in asked(client, **headers)] == [v1, v1, reward]
-    assert client.post(f"{REWARD_PATH}/", content="{", headers=headers, follow_redirects=False).status_code != 200
+    assert [answer.status_code for answer in asked(client, **headers)] == [v1, v1, reward, reward]
+    for path in (REWARD_PATH, SAMPLE_PATH):
+        assert client.post(f"{path}/", content="{", headers=headers, follow_redirects=False).status_code != 200
 
 
 def test_the_key_of_the_environment(monkeypatch):
     monkeypatch.setenv("VLLM_PLUGINS", "prm")
     monkeypatch.setenv("VLLM_API_KEY", "env")
     client = app()
-    assert [answer.status_code for answer in asked(client)] == [401] * 3
-    assert [answer.status_code for answer in asked(client, Authorization="Bearer env")] == [404] * 3
+    assert [answer.status_code for answer in asked(client)] == [401] * 4
+    assert [answer.status_code for answer in asked(client, Authorization="Bearer env")] == [404] * 4
 
 
 def test_other_paths_keep_their_own_rules(monkeypatch):
-    """Our guard looks at one path only."""
+    """Our guard looks at our paths only."""
     monkeypatch.setenv("VLLM_PLUGINS", "prm")
     client = app("--api-key", "key")
     assert client.get("/version").status_code == 200

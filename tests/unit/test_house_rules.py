@@ -174,3 +174,11 @@ def test_undeclared_packages_are_found(made_up):
     ]
     without_vllm = undeclared(sources, ["numpy"], {"fastapi": "vllm"})
     assert "vllm_prm/engine/c.py:1 imports fastapi, and no declared vllm requires it" in without_vllm
+
+
+def test_a_stack_is_imported_only_by_the_module_that_it_asks_and_only_then(made_up):
+    inside, skyrl = "def f():\n    import skyrl_gym\n", "vllm_prm/integrations/skyrl.py"
+    assert undeclared(made_up({skyrl: inside}), [], {}) == []
+    for path, text in ((skyrl, "import skyrl_gym\n"), ("vllm_prm/a.py", inside)):
+        (sentence,) = undeclared(made_up({skyrl: inside, path: text}), [], {})
+        assert sentence.startswith(f"{path}:")

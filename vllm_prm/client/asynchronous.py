@@ -7,7 +7,7 @@ error, that it would get by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -23,6 +23,7 @@ from vllm_prm.client.transport import Refusal, Transport
 from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.recipes import Recipe, load_recipe
+from vllm_prm.reward import AsyncRewardFunction
 from vllm_prm.scorer import Item, OnError, checked_items, settled
 from vllm_prm.scores import Ranking, StepScores
 
@@ -148,6 +149,13 @@ class AsyncPRMClient:
             raise RequestError(f"candidates is {candidates!r}; expected a list of solutions, each a list of steps")
         results = await self.score_batch([(question, steps) for steps in candidates], progress=False)
         return Ranking.of([result for result in results if isinstance(result, StepScores)], aggregate)
+
+    def reward_fn(
+        self, aggregate: str | None = None, split: str | Callable[[str], Sequence[str]] | None = None
+    ) -> AsyncRewardFunction:
+        """A reward function for trainers that await (TRL's `reward_funcs`); the parameters are those of
+        `Scorer.reward_fn`."""
+        return AsyncRewardFunction(self, aggregate, split)
 
     async def close(self) -> None:
         """Give the connections back. Calling it twice does no harm."""

@@ -89,21 +89,43 @@ class PRMClient(Scorer):
         if running is not None:
             running.stop()
 
+    async def awaited(self, ask: Callable[[AsyncPRMClient], Coroutine[Any, Any, _T]]) -> _T:
+        """What `ask` gets from the AsyncPRMClient within, awaited in whatever event loop the caller runs.
+
+        An AsyncPRMClient of one's own lives in one loop; code that is run in a new loop for each batch has none to
+        keep it in.
+        """
+        task = self._started(ask)
+        try:
+            return await asyncio.wrap_future(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():  # not the caller that gave up
+                raise _closed_meanwhile() from None
+            raise
+
     def _run(self, ask: Callable[[AsyncPRMClient], Coroutine[Any, Any, _T]]) -> _T:
+        task = self._started(ask)
+        try:
+            return task.result()
+        except concurrent.futures.CancelledError:
+            raise _closed_meanwhile() from None
+        except BaseException:
+            task.cancel()  # does nothing if it is the task's own exception
+            raise
+
+    def _started(self, ask: Callable[[AsyncPRMClient], Coroutine[Any, Any, _T]]) -> concurrent.futures.Future[_T]:
         with self._lock:
             if self._running is None:
                 raise EngineError("this PRMClient is closed; make a new one")
             if self._running.pid != os.getpid():  # a fork has neither our thread nor a right to our connections
                 self._running = _Running(self._make())
             # Under the lock, so that close() finds the task and takes it back.
-            task = asyncio.run_coroutine_threadsafe(ask(self._running.client), self._running.loop)
-        try:
-            return task.result()
-        except concurrent.futures.CancelledError:
-            raise EngineError("this PRMClient was closed while it waited for an answer") from None
-        except BaseException:
-            task.cancel()  # does nothing if it is the task's own exception
-            raise
+            return asyncio.run_coroutine_threadsafe(ask(self._running.client), self._running.loop)
+
+
+def _closed_meanwhile() -> EngineError:
+    return EngineError("this PRMClient was closed while it waited for an answer")
 
 
 class _Running:

@@ -1,15 +1,16 @@
-"""The bodies of `POST /v1/prm/score` and `POST /get_reward`: requests of the wire -> responses of the wire."""
+"""The bodies of `POST /v1/prm/score`, `/get_reward` and `/remote_rm`: requests of the wire -> responses of the wire."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from vllm_prm.engine.serve.caller import concurrently
 from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, error_info
 from vllm_prm.errors import RequestError, ScorerError
 from vllm_prm.prompts import split_steps
+from vllm_prm.reward import Reward, question_of, solution_of
 from vllm_prm.wire import (
     CachedTokens,
     ErrorInfo,
@@ -17,6 +18,7 @@ from vllm_prm.wire import (
     Malformed,
     PromptsResponse,
     RewardResponse,
+    SampleResponse,
     Score,
     ScoreResponse,
     Solution,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from vllm_prm.engine.serve.caller import Caller
     from vllm_prm.engine.serve.serving import PRMServing
     from vllm_prm.scores import StepScores
-    from vllm_prm.wire import PromptsRequest, RewardRequest, ScoreRequest
+    from vllm_prm.wire import PromptsRequest, RewardRequest, SampleRequest, ScoreRequest
 
 
 async def score_response(serving: PRMServing, request: ScoreRequest, caller: Caller) -> ScoreResponse | ErrorInfo:
@@ -105,46 +107,81 @@ async def reward_response(
     cannot be scored. Raises RequestError, which names every such query, if that is None.
     """
     prompts: Sequence[str | None] = request.prompts or [None] * len(request.query)
-    results: list[StepScores | Exception] = await concurrently(
-        _query_scores(serving, query, prompt, caller, str(index))
-        for index, (query, prompt) in enumerate(zip(request.query, prompts, strict=True))
-    )
-    errors = {index: str(result) for index, result in enumerate(results) if isinstance(result, Exception)}
+    aggregation = aggregate or serving.recipe.aggregation
+    rewards = [
+        Reward(result, aggregation)
+        for result in await concurrently(
+            _query_scores(serving, query, prompt, caller, str(index))
+            for index, (query, prompt) in enumerate(zip(request.query, prompts, strict=True))
+        )
+    ]
+    errors = {index: reward.error for index, reward in enumerate(rewards) if reward.error is not None}
     if errors and on_error is None:
         raise RequestError(
             "; ".join(f"query {index}: {error}" for index, error in errors.items())
             + ". To give such queries a reward instead of failing the request, call /get_reward?on_error=0"
         )
-    aggregation = aggregate or serving.recipe.aggregation
+    stand_in = on_error or 0.0  # None only where there is nothing to stand in for
+    logs = [reward.logs(stand_in) for reward in rewards]
     return RewardResponse(
-        rewards=_rewards(results, aggregation, on_error),
+        rewards=[reward.value_or(stand_in) for reward in rewards],
         # OpenRLHF expects scores in [0, 1]; a sum of logarithms is not, the product has its order and is.
-        scores=_rewards(results, "product" if aggregation == "sum_log" else aggregation, on_error),
-        extra_logs={
-            "prm_steps": [0.0 if isinstance(result, Exception) else float(len(result)) for result in results],
-            "prm_min": _rewards(results, "min", on_error),
-            "prm_mean": _rewards(results, "mean", on_error),
-            "prm_last": _rewards(results, "last", on_error),
-            "prm_unscored": [float(isinstance(result, Exception)) for result in results],
-        },
-        step_scores=[[] if isinstance(result, Exception) else list(result.step_scores) for result in results],
+        scores=[
+            Reward(reward.result, "product" if aggregation == "sum_log" else aggregation).value_or(stand_in)
+            for reward in rewards
+        ],
+        extra_logs={name: [numbers[name] for numbers in logs] for name in logs[0]},
+        step_scores=[list(reward.step_scores) for reward in rewards],
         errors=errors,
     )
 
 
-def _rewards(results: Sequence[StepScores | Exception], aggregation: str, on_error: float | None) -> list[float]:
-    substitute = on_error or 0.0  # None only where there is nothing to stand in for
-    return [substitute if isinstance(result, Exception) else result.aggregate(aggregation) for result in results]
+async def sample_response(
+    serving: PRMServing, request: SampleRequest, caller: Caller, aggregate: str | None, on_error: float | None
+) -> SampleResponse:
+    """The reward of slime's and vime's one sample; aggregate and on_error as in reward_response, but that on_error is 0
+    unless it is said: these stacks ask ten times for an answer that is an error, and then end the run.
+
+    Raises RequestError for no on_error with sum_log, whose best reward is 0.
+    """
+    prompt = request.prompt if isinstance(request.prompt, str) else [one.model_dump() for one in request.prompt]
+    solution = solution_of(request.response, serving.tokenizer.all_special_tokens)
+    result = await _solution_scores(serving, question_of(prompt), solution, caller, "0")
+    reward = Reward(result, aggregate or serving.recipe.aggregation)
+    return SampleResponse(
+        reward=reward.value_or(on_error),
+        step_scores=list(reward.step_scores),
+        first_error=None if isinstance(result, Exception) else result.first_error(),
+        error=reward.error,
+    )
 
 
 async def _query_scores(
     serving: PRMServing, query: str, prompt: str | None, caller: Caller, name: str
 ) -> StepScores | Exception:
+    if prompt is None:
+        return await _scores_or_error(serving.score_text(query, caller, name))
     try:
-        if prompt is not None:
-            solution = _solution(query, prompt, serving.tokenizer.all_special_tokens)
-            return await serving.score(prompt, split_steps(solution, serving.recipe), caller, name)
-        return await serving.score_text(query, caller, name)
+        solution = _solution(query, prompt, serving.tokenizer.all_special_tokens)
+    except RequestError as error:
+        return error
+    return await _solution_scores(serving, question_of(prompt), solution, caller, name)
+
+
+async def _solution_scores(
+    serving: PRMServing, question: str, solution: str, caller: Caller, name: str
+) -> StepScores | Exception:
+    try:
+        steps = split_steps(solution, serving.recipe)
+    except RequestError as error:
+        return error
+    return await _scores_or_error(serving.score(question, steps, caller, name))
+
+
+async def _scores_or_error(scores: Awaitable[StepScores]) -> StepScores | Exception:
+    """What is wrong with one solution is its result; what is wrong with the server is raised."""
+    try:
+        return await scores
     except ScorerError:
         raise  # a reward in its place would hide that nothing can be scored
     except SOLUTION_ERRORS as error:
@@ -162,7 +199,4 @@ def _solution(query: str, prompt: str, special_tokens: Sequence[str]) -> str:
             f"the query does not begin with its prompt: query {query[:60]!r}, prompt {prompt[:60]!r}. Send prompts as "
             "they stand in the queries, or no prompts, with step tags in the queries"
         )
-    solution = solution.rstrip()
-    while ending := next((token for token in special_tokens if token and solution.endswith(token)), None):
-        solution = solution.removesuffix(ending).rstrip()
-    return solution
+    return solution_of(solution, special_tokens)

@@ -71,7 +71,7 @@ class PRMEndpoints:
 
 
 def _guard(app: FastAPI) -> None:
-    """Ask for the server's API key at our path outside the ones that vLLM guards."""
+    """Ask for the server's API key at our paths outside the ones that vLLM guards."""
     from vllm import envs
 
     from vllm_prm.engine.serve.routes import RewardKey

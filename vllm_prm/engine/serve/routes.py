@@ -4,6 +4,7 @@ POST /v1/prm/score    step scores of solutions, given as (question, steps)
 POST /v1/prm/prompts  what the model reads of a solution, token by token
 GET  /v1/prm/recipe   what the server reads
 POST /get_reward      the same model as OpenRLHF's remote reward model
+POST /remote_rm       and as slime's and vime's
 GET  /prm             a page to try all this on
 """
 
@@ -28,7 +29,7 @@ from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddlew
 from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
 from vllm.exceptions import VLLMNotFoundError
 
-from vllm_prm.engine.serve.bodies import prompts_response, reward_response, score_response
+from vllm_prm.engine.serve.bodies import prompts_response, reward_response, sample_response, score_response
 from vllm_prm.engine.serve.page import page
 from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.recipes.types import Aggregation
@@ -36,14 +37,17 @@ from vllm_prm.wire import (
     PromptsRequest,
     PromptsResponse,
     RecipeResponse,
+    Reply,
     RewardRequest,
     RewardResponse,
+    SampleRequest,
+    SampleResponse,
     ScoreRequest,
     ScoreResponse,
     explain,
 )
 
-REWARD_PATH = "/get_reward"
+REWARD_PATH, SAMPLE_PATH = "/get_reward", "/remote_rm"
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {
@@ -83,6 +87,14 @@ _REWARD_EXAMPLES: Any = {
         }
     }
 }
+_SAMPLE_EXAMPLES: Any = {
+    "slime's and vime's": {
+        "value": {"prompt": _QUESTION, "response": f"Step 1: {_RIGHT[0]}\nStep 2: {_RIGHT[1]}", "label": "8"}
+    }
+}
+_Aggregate = Annotated[
+    Aggregation | None, Query(description="How step scores become the reward; default: the recipe's.")
+]
 
 
 class _Route(APIRoute):
@@ -174,7 +186,7 @@ async def try_it() -> Response:
 @router.post(
     REWARD_PATH,
     summary="OpenRLHF's remote reward model",
-    description="One reward per query, in the shape OpenRLHF's `--remote_rm_url` expects. With prompts, a query's "
+    description="One reward per query, in the shape OpenRLHF's `--reward.remote_url` expects. With prompts, a query's "
     "response is split into steps; without, the query's own step tags are scored. Labels are not used. "
     "OpenRLHF sends no options, so they are part of the URL: `/get_reward?aggregate=product&on_error=0`.",
     dependencies=[Depends(validate_json_request)],
@@ -185,9 +197,7 @@ async def try_it() -> Response:
 async def get_reward(
     request: Annotated[RewardRequest, Body(openapi_examples=_REWARD_EXAMPLES)],
     raw_request: Request,
-    aggregate: Annotated[
-        Aggregation | None, Query(description="How step scores become the reward; default: the recipe's.")
-    ] = None,
+    aggregate: _Aggregate = None,
     on_error: Annotated[
         float | None,
         Query(
@@ -205,6 +215,40 @@ async def get_reward(
     return _WireResponse(response)
 
 
+@router.post(
+    SAMPLE_PATH,
+    summary="slime's and vime's remote reward model",
+    description="The reward of one sample, in the shape that `--rm-type remote_rm --rm-url` expects: a number, or with "
+    "`/remote_rm?reply=object` an object for `--reward-key reward`. Other options are part of the URL, too.",
+    dependencies=[Depends(validate_json_request)],
+    responses={200: {"model": float | SampleResponse}},
+)
+@with_cancellation  # type: ignore[untyped-decorator]
+@load_aware_call  # type: ignore[untyped-decorator]
+async def remote_rm(
+    request: Annotated[SampleRequest, Body(openapi_examples=_SAMPLE_EXAMPLES)],
+    raw_request: Request,
+    aggregate: _Aggregate = None,
+    on_error: Annotated[
+        float | None,
+        Query(
+            allow_inf_nan=False,
+            description="The reward of a response that cannot be scored. Default: 0, and none with sum_log, whose best "
+            "reward is 0.",
+        ),
+    ] = None,
+    reply: Annotated[
+        Reply, Query(description="What the answer is: the reward, or an object that holds it.")
+    ] = "number",
+) -> Response:
+    serving = _serving(raw_request)
+    caller = await serving.caller(None, 0, raw_request)
+    if isinstance(caller, ErrorResponse):
+        return _refusal(caller)
+    response = await sample_response(serving, request, caller, aggregate, on_error)
+    return JSONResponse(response.reward) if reply == "number" else _WireResponse(response)
+
+
 def _refusal(error: ErrorResponse) -> Response:
     return JSONResponse(error.model_dump(), status_code=error.error.code)
 
@@ -217,9 +261,9 @@ def _serving(raw_request: Request) -> PRMServing:
 
 
 class RewardKey(AuthenticationMiddleware):
-    """vLLM's API key for our path outside the ones that vLLM guards (/v1 and the like).
+    """vLLM's API key for our paths outside the ones that vLLM guards (/v1 and the like).
 
-    OpenRLHF sends no headers of one's choice, but its HTTP libraries send what stands in a URL: the key is also taken
+    RL stacks send no headers of one's choice, but their HTTP libraries send what stands in a URL: the key is also taken
     as the password of Basic authentication, `http://any:KEY@host:8000/get_reward`.
     """
 
@@ -236,7 +280,7 @@ class RewardKey(AuthenticationMiddleware):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] != "OPTIONS":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.rstrip("/") == REWARD_PATH and not self.verify_token(Headers(scope=scope)):
+            if path.rstrip("/") in (REWARD_PATH, SAMPLE_PATH) and not self.verify_token(Headers(scope=scope)):
                 # vLLM's own answer to a wrong key
                 return JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)(
                     scope, receive, send
