@@ -58,8 +58,10 @@ def ends_in_text(
 def _placed(text: str, content: str, cursor: int) -> tuple[int, int, int]:
     """Where a turn stands in the text from `cursor` on (-1: nowhere), characters trimmed off its front, its length."""
     core = content.strip()
-    trimmed = len(content) - len(content.lstrip())
     start = text.find(core, cursor)
+    if len(core) == len(content):
+        return start, 0, len(core)
+    trimmed = len(content) - len(content.lstrip())
     if start >= trimmed and text.startswith(content, start - trimmed):  # the template trims nothing
         return start - trimmed, 0, len(content)
     return start, trimmed, len(core)

@@ -72,7 +72,17 @@ class Cuts:
 
     def last(self, text: str, end: int) -> int:
         """The last cut at `end` or before it; 0 if there is none."""
-        return next((place for place in range(end, 0, -1) if self.at(text, place)), 0)
+        if not self.between_words:
+            return 0
+        place = min(end, len(text) - 1)
+        while place > 0:  # from one space or newline to the one before: cuts are nowhere else
+            space = text.rfind(" ", 0, place + 1)
+            newline = text.rfind("\n", max(space, 0), place + 1)
+            place = max(space, newline + 1 if newline < place else newline)
+            if self.at(text, place):
+                return place
+            place -= 1
+        return 0
 
     def ends_in_added(self, text: str, end: int, token_id: int) -> bool:
         """Whether this token, whose last character is text[end - 1], is an added one."""
