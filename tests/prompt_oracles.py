@@ -17,13 +17,20 @@ class Read:
     seen: tuple[int, ...]
     columns: tuple[int, ...]
     good: int  # index into columns
+    parts: tuple[float, ...] = ()  # how much each column counts, where it is not the good one alone
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return self.parts or tuple(float(index == self.good) for index in range(len(self.columns)))
 
 
 Oracle = Callable[[str, Sequence[str], Any], list[Read]]
 
 
-def _at(ids: Sequence[int], positions: Sequence[int], columns: Sequence[int], good: int) -> list[Read]:
-    return [Read(tuple(ids[: at + 1]), tuple(columns), good) for at in positions]
+def _at(
+    ids: Sequence[int], positions: Sequence[int], columns: Sequence[int], good: int, parts: tuple[float, ...] = ()
+) -> list[Read]:
+    return [Read(tuple(ids[: at + 1]), tuple(columns), good, parts) for at in positions]
 
 
 def _where(ids: Sequence[int], tag: int) -> list[int]:
@@ -100,6 +107,89 @@ def skywork(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
     return _at(ids, flagged, (0,), 0)
 
 
+def granite(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """The card's prepare_input and get_step_ids: before each "Y" that stands behind the assistant's header.
+
+    The one column is that of a softmax over the whole vocabulary.
+    """
+    asked, messages = "Is this response correct so far (Y/N)?", []
+    for index, step in enumerate(steps):
+        content = f"{question} {step} {asked}" if index == 0 else f"{step} {asked}"
+        messages += [{"role": "user", "content": content}, {"role": "assistant", "content": "Y"}]
+    ids = tokenizer.encode(tokenizer.apply_chat_template(messages, add_generation_prompt=False, tokenize=False))
+    (yes,) = tokenizer.encode("Y", add_special_tokens=False)
+    turn = tokenizer("<|start_of_role|>assistant<|end_of_role|>Y<|end_of_text|>", add_special_tokens=False)["input_ids"]
+    header = turn[: turn.index(yes)]
+    answers = [at for at in _where(ids, yes) if ids[at - len(header) : at] == header]
+    return [Read(tuple(ids[:at]), (yes,), 0) for at in answers]
+
+
+def trl(separator: str) -> Oracle:
+    def oracle(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+        """PRMTrainer.tokenize_row: the label of each completion at the last token of the separator behind it."""
+        ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+        if tokenizer.bos_token_id is not None:
+            ids = [tokenizer.bos_token_id, *ids]
+        labelled = []
+        for step in steps:
+            ids = ids + tokenizer(step, add_special_tokens=False)["input_ids"]
+            ids = ids + tokenizer.encode(separator, add_special_tokens=False)
+            labelled.append(len(ids) - 1)
+        return _at(ids, labelled, (0, 1), 1)
+
+    return oracle
+
+
+def pure(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """The card's snippet: question and steps tokenized apart, a newline's token behind each, probs[1] - probs[0]."""
+    ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+    newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    score_ids = []
+    for step in steps:
+        ids = ids + tokenizer(step, add_special_tokens=False)["input_ids"] + newline
+        score_ids.append(len(ids) - 1)
+    return _at(ids, score_ids, (0, 1), 1, (-1.0, 1.0))
+
+
+def math_minos(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """PRMBench's mathminos_mistral.py: one logit where the id is encode("и")[-1]."""
+    solution = "".join(f"Step {k}: {step} и\n" for k, step in enumerate(steps, 1))
+    ids = tokenizer.encode(f"Human: {question}\n\nAssistant:{solution}")
+    return _at(ids, _where(ids, tokenizer.encode("и")[-1]), (0,), 0)
+
+
+def reasoneval(size: str, parts: tuple[float, ...]) -> Oracle:
+    def oracle(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+        """examples.py: pad tokens between the parts, taken out again. 7B's pad token is BOS, 34B's another one."""
+        pad = tokenizer.bos_token if size == "7B" else tokenizer.eos_token
+        text = f"Question:\n{question}\nAnswer:\nLet's think step by step.\n" + pad
+        separated = tokenizer(text + "".join(step + pad for step in steps))["input_ids"]
+        separator, labelled, ids = tokenizer(pad)["input_ids"][-1], [], []
+        for index, id_ in enumerate(separated):
+            if id_ == separator:
+                labelled.append(index - 1 - (index - len(ids)))
+            else:
+                ids.append(id_)
+        if size == "7B":
+            ids, labelled = [1, *ids], labelled[2:]
+        else:
+            labelled = labelled[1:]
+        return _at(ids, labelled, (0, 1, 2), 2, parts)
+
+    return oracle
+
+
+def pqm(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """bon_eval_hf.py: the value at each [PRM] of query + newline + answer, without special tokens."""
+    query = (
+        "Below is an instruction that describes a task.\nWrite a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{question}\n\n### Response: Let's think step by step"
+    )
+    answer = " [PRM]\n".join(f"Step {k}: {step.strip()}" for k, step in enumerate(steps, 1)) + " [PRM]"
+    ids = tokenizer.encode(f"{query}\n{answer}", add_special_tokens=False)
+    return _at(ids, _where(ids, tokenizer.encode("[PRM]", add_special_tokens=False)[-1]), (0,), 0)
+
+
 JUDGE = (
     "You are a Math Teacher. Given a question and a student's solution, evaluate the mathemetical correctness, logic "
     "consistency of the current step and whether it will lead to the correct final solution"
@@ -155,5 +245,14 @@ ONE_PROMPT: dict[str, Oracle] = {
     "rlhflow-mistral": rlhflow,
     "qwen2.5-math-prm": qwen_prm(BOXED),
     "reasonflux-prm": qwen_prm(None),
+    "granite-3.3-prm": granite,
     "skywork-o1-prm": skywork,
+    "trl-prm": trl("\n"),
+    "trl-prm800k": trl("\n\n"),
+    "pure-prm": pure,
+    "math-minos": math_minos,
+    "reasoneval": reasoneval("7B", (0.0, 1.0, 1.0)),
+    "reasoneval-34b": reasoneval("34B", (0.0, 1.0, 1.0)),
+    "reasoneval-redundancy": reasoneval("7B", (1.0, 0.0, 1.0)),
+    "pqm": pqm,
 }

@@ -29,6 +29,7 @@ LLAMA_SPECIAL = {
     "<|start_header_id|>": 128006,
     "<|end_header_id|>": 128007,
     "<|eot_id|>": 128009,
+    "[PRM]": 128010,  # PQM adds it to DeepSeek's vocabulary, which none of our packages has
 }
 # Roles end in white space that the template trims, as Llama 3.1's own does; without a system turn it writes one.
 LLAMA_CHAT = (
@@ -66,6 +67,18 @@ QWEN_CHAT = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+GRANITE_PIECES = {"assistant": 17594}
+# The first one's real id is 0, which is a byte's here.
+GRANITE_SPECIAL = {"<|end_of_text|>": 49151, "<|start_of_role|>": 49152, "<|end_of_role|>": 49153}
+# Without a system turn it writes one, which says today's date.
+GRANITE_CHAT = (
+    "{% if messages[0].role != 'system' %}<|start_of_role|>system<|end_of_role|>Knowledge Cutoff Date: April 2024.\n"
+    "Today's Date: June 23, 2025.<|end_of_text|>\n{% endif %}"
+    "{% for message in messages %}<|start_of_role|>{{ message.role }}<|end_of_role|>{{ message.content }}"
+    "<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+
 
 @cache
 def llama3() -> PreTrainedTokenizerFast:
@@ -86,13 +99,21 @@ def qwen25() -> PreTrainedTokenizerFast:
     return _wrapped(backend, bos_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=QWEN_CHAT)
 
 
+@cache
+def granite() -> PreTrainedTokenizerFast:
+    """Granite 3.3's roles and their ids, around bytes; no package has the real vocabulary."""
+    backend = _backend(None, GRANITE_PIECES, GRANITE_SPECIAL, r"\p{N}")
+    end = "<|end_of_text|>"
+    return _wrapped(backend, bos_token=end, eos_token=end, chat_template=GRANITE_CHAT)
+
+
 def _wrapped(backend: Tokenizer, **more: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **more)
 
 
-def _backend(name: str, pieces: dict[str, int], special: dict[str, int], digits: str) -> Tokenizer:
+def _backend(name: str | None, pieces: dict[str, int], special: dict[str, int], digits: str) -> Tokenizer:
     folder = os.environ.get("PRM_VOCABULARIES")
-    vocabulary, merges = _small(pieces) if folder is None else _real(Path(folder) / f"{name}.tiktoken")
+    vocabulary, merges = _small(pieces) if folder is None or name is None else _real(Path(folder) / f"{name}.tiktoken")
     backend = Tokenizer(BPE(vocabulary | special, merges, ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -11,19 +11,21 @@ import numpy as np
 
 from vllm_prm.aggregate import aggregate, best_of_n, first_below
 from vllm_prm.errors import EngineError, RequestError
-from vllm_prm.recipes.types import Recipe
+from vllm_prm.recipes.types import FIRST_ERROR_THRESHOLD, Recipe
 
-FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/ProcessBench
+__all__ = ["FIRST_ERROR_THRESHOLD", "Ranking", "StepScores", "logits_matrix", "probabilities", "weighted_scores"]
 
 
 @dataclass(frozen=True)
 class StepScores:
     """The scores of one solution's steps.
 
-    step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1].
+    step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1] (in [-1, 1] where a weight of the
+        recipe is negative).
     probabilities, logits: [steps][columns], one column per scoring token (or class), named by `labels`. Empty where
-        only step scores were asked for.
+        only step scores were asked for. Of a recipe with a full softmax the logits are the probabilities' logarithms.
     aggregation: what `aggregate()` uses by default, the recipe's own.
+    threshold: what `first_error()` uses by default, the recipe's own.
     num_prompt_tokens, num_cached_tokens: tokens of all prompts that scoring took; how many came from the prefix cache.
     """
 
@@ -34,6 +36,7 @@ class StepScores:
     aggregation: str = "min"
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    threshold: float = FIRST_ERROR_THRESHOLD
 
     @classmethod
     def from_logits(
@@ -66,6 +69,7 @@ class StepScores:
             aggregation=recipe.aggregation,
             num_prompt_tokens=num_prompt_tokens,
             num_cached_tokens=num_cached_tokens,
+            threshold=recipe.threshold,
         )
 
     def __len__(self) -> int:
@@ -75,9 +79,9 @@ class StepScores:
         """One number for the solution: see `vllm_prm.aggregate`. None: the recipe's own aggregation."""
         return aggregate(self.step_scores, aggregation or self.aggregation)
 
-    def first_error(self, threshold: float = FIRST_ERROR_THRESHOLD) -> int | None:
-        """Index, from 0, of the first step that scores below the threshold; None if there is none."""
-        return first_below(self.step_scores, threshold)
+    def first_error(self, threshold: float | None = None) -> int | None:
+        """Index, from 0, of the first step that scores below the threshold (None: the recipe's); None without one."""
+        return first_below(self.step_scores, self.threshold if threshold is None else threshold)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: every field, plus `score` (the aggregate) and `first_error`."""
@@ -152,8 +156,13 @@ def logits_matrix(values: Any, width: int, rows: int | None = None) -> np.ndarra
 
 
 def probabilities(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Logits [N, scoring tokens] -> float64 [N, scoring tokens]: their softmax, or the sigmoid of each."""
+    """Logits [N, scoring tokens] -> float64 [N, scoring tokens]: their softmax, or the sigmoid of each.
+
+    Of a full softmax they are log-probabilities, of which the largest may have been rounded up to a little above 0.
+    """
     x = np.asarray(logits, dtype=np.float64)
+    if recipe.activation == "full_softmax":
+        return np.asarray(np.exp(np.minimum(x, 0.0)))
     if recipe.activation == "softmax":
         powers = np.exp(x - x.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
@@ -162,7 +171,7 @@ def probabilities(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def weighted_scores(logits: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Logits [N, scoring tokens] -> float64 [N] in [0, 1]: the score of a step, sum(weight_i * p_i) as in `Recipe`."""
+    """Logits [N, scoring tokens] -> float64 [N]: the score of a step, sum(weight_i * p_i) as in `Recipe`."""
     return _weighted(probabilities(logits, recipe), recipe)
 
 

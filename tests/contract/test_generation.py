@@ -91,6 +91,13 @@ def test_sigmoids_need_logits():
     assert scores_by_generating(offline(sigmoid, logprobs_mode="raw_logits"))
 
 
+def test_a_full_softmax_needs_probabilities():
+    recipe = variant(activation="full_softmax")
+    with pytest.raises(UnsupportedError, match="--logprobs-mode raw_logits gives logits; add --logprobs-mode raw_logp"):
+        offline(recipe, logprobs_mode="raw_logits")
+    assert scores_by_generating(offline(recipe))
+
+
 def test_processed_probabilities_behind_logits_processors():
     options = {"logits_processors": ["somewhere:Processor"]}
     with pytest.raises(UnsupportedError, match="--logprobs-mode raw_logprobs"):

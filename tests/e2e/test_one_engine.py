@@ -8,13 +8,17 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from conftest import TINY_PRM, running
+from oracle import Oracle
 from tiny_server import SOLUTIONS
 
 from vllm_prm import PRM, EngineError, RecipeError, RequestError, UnsupportedError, load_recipe
+from vllm_prm.prompts import Scoring
+from vllm_prm.recipes import bind
 
 BLOCK, LONGEST = 32, 512  # the smallest block of the CPU
 OPTIONS = {"max_model_len": LONGEST, "block_size": BLOCK, "enable_chunked_prefill": True, "max_num_batched_tokens": 256}
 TEXT = "Mia has 12 apples. Step 1: 12"
+VARIANT = {**load_recipe(TINY_PRM + "/prm.json").to_dict(), "name": "variant"}
 CHANGED = {"activation": "sigmoid", "scoring_tokens": {"good": {"piece": "▁+", "id": 332, "weight": 1.0}}}
 
 
@@ -60,6 +64,19 @@ def reads(llm):
 def test_the_scores_of_a_pooling_engine(prm, pooled):
     for scores, expected in zip(prm.score_batch(SOLUTIONS, progress=False), pooled, strict=True):
         assert list(scores.step_scores) == pytest.approx(expected, abs=1e-5)
+
+
+def test_probabilities_over_the_whole_vocabulary(llm):
+    """Which is what such an engine gives: they are taken as they are."""
+    good = load_recipe(TINY_PRM + "/prm.json").to_dict()["scoring_tokens"]["good"]
+    recipe = load_recipe({**VARIANT, "activation": "full_softmax", "scoring_tokens": {"good": good}})
+    oracle, prm = Oracle(TINY_PRM), PRM.from_llm(llm, recipe)
+    vocabulary = tuple(range(oracle.model.config.vocab_size))
+    for question, steps in SOLUTIONS[:3]:
+        (prompt,) = Scoring(question, steps, bind(recipe, llm.get_tokenizer())).prompts
+        whole = oracle.logits_at(list(prompt.token_ids), list(prompt.positions), vocabulary).softmax(-1)
+        found = prm.score(question, steps).step_scores
+        assert list(found) == pytest.approx(whole[:, good["id"]].tolist(), abs=1e-5)
 
 
 def test_the_prefix_cache_makes_steps_cheap(prm):

@@ -156,10 +156,17 @@ TWO_CLASSES = {
 VALUE = {
     "name": "value",
     "step_tag": {"piece": "▁ки"},
-    "head": "value",
+    "head": "linear",
+    "head_names": ["v_head.summary"],
     "activation": "sigmoid",
     "architecture": "Qwen2ForCausalLM",
     "scoring_tokens": {"good": {"id": 0, "weight": 1.0}},
+}
+
+TWO_VALUES = {
+    **VALUE,
+    "activation": "softmax",
+    "scoring_tokens": {"good": {"id": 0, "weight": 1.0}, "bad": {"id": 1, "weight": 0.0}},
 }
 
 
@@ -188,7 +195,7 @@ def own_head(tmp_path_factory):
 @pytest.fixture(scope="module")
 def value_head(tmp_path_factory):
     folder = tmp_path_factory.mktemp("value")
-    logits = other_heads.value_head(folder, real_tokenizer())
+    logits = other_heads.linear_head(folder, real_tokenizer())
     return str(folder), lambda ids: logits(ids)[step_positions(ids)]
 
 
@@ -218,7 +225,7 @@ def test_a_reward_model_with_its_own_head_and_no_recipe_is_vllms(own_head):
         assert difference(output.outputs.data, logits(ids).softmax(-1)) < TOLERANCE
 
 
-def test_a_value_head_beside_the_language_model(value_head):
+def test_a_linear_head_in_the_place_of_the_output_head(value_head):
     folder, values = value_head
     with running(folder, **engine_options(load_recipe(VALUE), CACHED)) as llm:
         for cached in (False, True):
@@ -228,11 +235,12 @@ def test_a_value_head_beside_the_language_model(value_head):
                 assert difference(scores, values(ids).sigmoid()[:, 0]) < TOLERANCE
 
 
-def test_a_recipe_for_another_kind_of_head_is_refused(own_head, checkpoint):
+def test_a_recipe_for_another_kind_of_head_is_refused(own_head, value_head, checkpoint):
     for folder, recipe, message in [
         (own_head[0], "math-shepherd", "has a head of its own, but the recipe reads its lm_head"),
         (checkpoint("mistral"), TWO_CLASSES, "generates text and has none"),
-        (checkpoint("mistral"), {**VALUE, "architecture": None}, "v_head.summary"),
+        (checkpoint("mistral"), {**VALUE, "architecture": None}, "no weight v_head.summary.weight, from which"),
+        (value_head[0], TWO_VALUES, r"shape \[1(, 128)?\], and the recipe names 2 columns of 128 inputs"),
     ]:
         with pytest.raises((RecipeError, ValueError), match=message), running(folder, hf_overrides={"prm": recipe}):
             pass

@@ -14,12 +14,19 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MistralForTokenClassification,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from vllm import PoolingParams
 
-from vllm_prm import PRM, recipe_names
+from vllm_prm import PRM, load_recipe, recipe_names
+from vllm_prm.engine.positions import positions_request
+from vllm_prm.prompts import Scoring
+from vllm_prm.recipes import bind
 
+BLOCK = 32  # the smallest of the CPU
+OPTIONS = {"dtype": "float32", "enforce_eager": True, "max_model_len": 2048, "block_size": BLOCK}
 QUESTION = "What is 2 + 3 * 4 - 1?"
 SOLUTIONS = [
     ["3 * 4 = 12", "2 + 12 = 14", "14 - 1 = 13. The answer is: 13"],
@@ -44,10 +51,26 @@ RECIPES = {
     "pathfinder": QWEN,
     "genprm": QWEN,
 }
-OWN_HEADS = {
-    "qwen2.5-math-prm": other_heads.own_head,
-    "reasonflux-prm": other_heads.own_head,
-    "skywork-o1-prm": other_heads.value_head,
+OF_MISTRAL = {"kind": (MistralForCausalLM, MistralConfig), "columns": 3, "name": "score_head"}
+OF_LLAMA = {"kind": (LlamaForCausalLM, LlamaConfig), "outer": "pretrained_model."}
+# The checkpoint, its tokenizer, the recipe that an engine is started with, and others with the same head.
+OTHER_HEADS = {
+    "classes of vLLM's": (other_heads.own_head, QWEN, {}, ("qwen2.5-math-prm", "reasonflux-prm")),
+    "Skywork": (other_heads.linear_head, QWEN, {}, ("skywork-o1-prm",)),
+    "PQM": (other_heads.linear_head, LLAMA, {**OF_LLAMA, "architecture": "LlamaForCausalLM"}, ("pqm",)),
+    "TRL": (other_heads.token_classes, QWEN, {}, ("trl-prm", "trl-prm800k", "pure-prm")),
+    "MATH-Minos": (
+        other_heads.token_classes,
+        MISTRAL,
+        {"kind": (MistralForTokenClassification, MistralConfig), "columns": 1},
+        ("math-minos",),
+    ),
+    "ReasonEval": (
+        other_heads.linear_head,
+        MISTRAL,
+        {**OF_MISTRAL, "architecture": "ReasonEval_7B"},
+        ("reasoneval", "reasoneval-34b", "reasoneval-redundancy"),
+    ),
 }
 
 
@@ -96,8 +119,7 @@ def source_scores(name, oracle, steps, tokenizer):
 
 
 def scored(folder, name):
-    options = {"dtype": "float32", "enforce_eager": True, "max_model_len": 2048, "block_size": 32}
-    with PRM(folder, recipe=name, **options) as prm:
+    with PRM(folder, recipe=name, **OPTIONS) as prm:
         return prm.score_batch([(QUESTION, steps) for steps in SOLUTIONS], progress=False)
 
 
@@ -110,18 +132,43 @@ def test_step_scores_are_the_sources(name, checkpoints):
         assert len(result.step_scores) == len(steps)
 
 
-@pytest.mark.parametrize("name", OWN_HEADS)
-def test_step_scores_of_other_heads_are_the_sources(name, tmp_path):
-    tokenizer = vocabularies.qwen25()
-    logits = OWN_HEADS[name](tmp_path, tokenizer, QWEN[3])
-    for steps, result in zip(SOLUTIONS, scored(str(tmp_path), name), strict=True):
-        expected = []
-        for read in ONE_PROMPT[name](QUESTION, steps, tokenizer):
-            row = logits(list(read.seen))[-1][list(read.columns)]
-            expected.append((row.softmax(-1) if len(row) > 1 else row.sigmoid())[read.good].item())
-        assert result.step_scores == pytest.approx(expected, abs=TOLERANCE)
-        assert len(result.step_scores) == len(steps)
+def scored_on(llm, name, steps):
+    """By another recipe with the same head, on an engine that is there; and how many tokens came from its cache."""
+    scoring = Scoring(QUESTION, steps, bind(load_recipe(name), llm.get_tokenizer()))
+    (prompt,) = scoring.prompts
+    params = PoolingParams(use_activation=False, extra_kwargs=positions_request(prompt.positions))
+    asked = [{"prompt_token_ids": list(prompt.token_ids)}]
+    (output,) = llm.encode(asked, params, pooling_task="embed", use_tqdm=False)
+    scoring.take([output.outputs.data.numpy()])
+    return scoring.result(), output.num_cached_tokens
+
+
+@pytest.mark.parametrize("head", OTHER_HEADS)
+def test_step_scores_of_other_heads_are_the_sources(head, tmp_path):
+    build, (tokenizer, _, _, size), options, (first, *others) = OTHER_HEADS[head]
+    logits = build(tmp_path, tokenizer(), vocabulary=size, **options)
+
+    def expected(name, steps):
+        for read in ONE_PROMPT[name](QUESTION, steps, tokenizer()):
+            row = logits(list(read.seen))[-1]
+            assert read.columns == (*range(len(row)),)
+            shares = row.softmax(-1) if len(row) > 1 else row.sigmoid()
+            yield sum(share.item() * weight for share, weight in zip(shares, read.weights, strict=True))
+
+    with PRM(str(tmp_path), recipe=first, **OPTIONS) as prm:
+        for again in (False, True):
+            results = prm.score_batch([(QUESTION, steps) for steps in SOLUTIONS], progress=False)
+            for steps, result in zip(SOLUTIONS, results, strict=True):
+                assert result.step_scores == pytest.approx([*expected(first, steps)], abs=TOLERANCE)
+            assert (results[0].num_cached_tokens >= BLOCK) == again
+        for name in others:
+            for _ in range(2):
+                result, num_cached_tokens = scored_on(prm.llm, name, SOLUTIONS[0])
+                assert result.step_scores == pytest.approx([*expected(name, SOLUTIONS[0])], abs=TOLERANCE)
+            assert num_cached_tokens >= BLOCK
 
 
 def test_every_built_in_recipe_is_here():
-    assert {*RECIPES, *OWN_HEADS, "lets-verify"} == set(recipe_names())  # lets-verify: test_recipes_served.py
+    named = [name for *_, names in OTHER_HEADS.values() for name in names]
+    elsewhere = {"lets-verify", "granite-3.3-prm"}  # test_recipes_served.py, test_whole_vocabulary.py
+    assert {*RECIPES, *named} | elsewhere == set(recipe_names())

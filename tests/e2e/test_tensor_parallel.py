@@ -1,4 +1,4 @@
-"""Two tensor-parallel ranks, each holding half the vocabulary, give the scores of one."""
+"""Two tensor-parallel ranks, each holding half the vocabulary, give the scores of transformers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ ACROSS = (PLUS, 31000)
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two cores: use a machine that has them")
-def test_two_ranks_agree_with_one_and_with_transformers(checkpoint, monkeypatch):
+def test_two_ranks_agree_with_transformers(checkpoint, monkeypatch):
     folder = checkpoint("mistral")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
     rng = random.Random(2)
     prompts = [tokens(prompt(rng, steps)) for steps in (1, 2, 20, 50)]
     own = PoolingParams(step_tag_id=TAG, returned_token_ids=list(ACROSS))
@@ -25,17 +26,20 @@ def test_two_ranks_agree_with_one_and_with_transformers(checkpoint, monkeypatch)
     def encode(llm):
         return [
             [o.outputs.data for o in llm.encode(prompts, params, pooling_task="embed", use_tqdm=False)]
-            for params in (None, own)
+            for params in (None, None, own)
         ]
 
-    with running(folder, pooler_config=step_config()) as llm:
-        one = encode(llm)
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
     with running(folder, pooler_config=step_config(), tensor_parallel_size=2) as llm:
-        two = encode(llm)
+        columns = encode(llm)
+    whole_vocabulary = {"base": "math-shepherd", "activation": "full_softmax"}
+    with running(folder, hf_overrides={"prm": whole_vocabulary}, tensor_parallel_size=2, block_size=32) as llm:
+        whole = encode(llm)
 
     oracle = Oracle(folder)
     for i, ids in enumerate(p["prompt_token_ids"] for p in prompts):
-        assert difference(two[0][i], one[0][i]) < TOLERANCE
-        assert difference(two[0][i], oracle.probabilities(ids).flatten()) < TOLERANCE
-        assert difference(two[1][i], oracle.probabilities(ids, TAG, ACROSS).flatten()) < TOLERANCE
+        every = oracle.logits(ids, TAG, tuple(range(oracle.model.config.vocab_size))).softmax(-1)
+        for again in range(2):  # the second time from the cache
+            assert difference(columns[again][i], oracle.probabilities(ids).flatten()) < TOLERANCE
+            assert difference(whole[again][i], every[:, PLUS]) < TOLERANCE
+        assert difference(columns[2][i], oracle.probabilities(ids, TAG, ACROSS).flatten()) < TOLERANCE
+        assert difference(whole[2][i], every[:, list(ACROSS)].flatten()) < TOLERANCE

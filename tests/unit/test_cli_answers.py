@@ -14,6 +14,7 @@ from vllm_prm.cli.output import Output, ResumeError, Unwritten
 from vllm_prm.cli.sources import ModelSource, ServerSource
 from vllm_prm.errors import EngineError, RecipeError, RequestError
 from vllm_prm.jsonl import Line
+from vllm_prm.scores import StepScores
 
 TASK = ScoreTask(load_recipe(str(RECIPE)), {"model": "m"}, aggregate=None, threshold=0.5)
 
@@ -42,6 +43,14 @@ def test_answers_come_in_order_batch_by_batch():
     assert [answer.ends_batch for answer in everything] == [False, False, True, False, True]
     assert [answer.error is None for answer in everything] == [True, False, True, True, True]
     assert everything[3].fields["step_scores"] == list(expected(["4 0", "4 1", "4 2"]).step_scores)
+
+
+@pytest.mark.parametrize(("asked", "used", "first"), [(None, 0.0, 1), (0.5, 0.5, 0)])
+def test_a_step_is_wrong_below_the_recipes_threshold_unless_asked_otherwise(asked, used, first):
+    task = ScoreTask(load_recipe("pure-prm"), {}, aggregate=None, threshold=asked)
+    assert task.made_by["threshold"] == used
+    (answer,) = answers(lines(2), task, lambda solutions: [StepScores((0.2, -0.4), threshold=0.0)], batch_size=1)
+    assert answer.fields["first_error"] == first
 
 
 def test_a_result_that_does_not_fit_its_steps_is_no_answer():

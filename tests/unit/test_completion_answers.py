@@ -50,6 +50,18 @@ def test_both_missing():
         scoring_row({"token_id:7": -30.0}, [GOOD, BAD], RECIPE, asked_by_id=False)
 
 
+def test_over_the_whole_vocabulary_a_token_far_down_has_no_share():
+    whole = bind(load_recipe({**RECIPE.recipe.to_dict(), "activation": "full_softmax"}), RECIPE.tokenizer)
+    row = scoring_row({"token_id:7": -30.0}, [GOOD, BAD], whole, asked_by_id=False)
+    assert weighted_scores(row[None], whole.recipe)[0] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(EngineError, match="-3.00 at most"):
+        scoring_row({"token_id:7": -3.0}, [GOOD, BAD], whole, asked_by_id=False)
+    row = scoring_row({GOOD: np.log(0.25), BAD: np.log(0.5)}, [GOOD, BAD], whole, asked_by_id=True)
+    assert weighted_scores(row[None], whole.recipe)[0] == pytest.approx(0.25)
+    with pytest.raises(EngineError, match="gave 8.000 as the logarithm of a probability, so these are logits"):
+        scoring_row({GOOD: 8.0, BAD: 7.0}, [GOOD, BAD], whole, asked_by_id=True)
+
+
 def test_a_server_that_was_asked_for_just_these_and_gives_others():
     with pytest.raises(EngineError, match="gave no log-probability for .*only for"):
         scoring_row({GOOD: -0.1, "token_id:7": -20.0}, [GOOD, BAD], RECIPE, asked_by_id=True)

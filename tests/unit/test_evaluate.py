@@ -65,6 +65,8 @@ def test_processbench_by_hand(tmp_path):
     assert "57.1" in result.table()
     assert json.loads(json.dumps(result.to_dict()))["splits"][0]["acc_error"] == 50.0
     assert evaluate(benchmark, plain(benchmark), threshold=0.51).splits[0].acc_error == 75.0
+    with_their_own = [StepScores(tuple(scores), threshold=0.51) for scores in plain(benchmark)]
+    assert evaluate(benchmark, with_their_own).splits[0].acc_error == 75.0
 
 
 def test_a_published_row_comes_out():

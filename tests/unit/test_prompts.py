@@ -17,12 +17,17 @@ from vllm_prm.prompts import Scoring
 from vllm_prm.recipes import bind, recipe_names
 
 _MISTRAL = real_tokenizer()
-_LLAMA = ("versaprm", "llama-prm800k", "er-prm", "rlhflow-deepseek", "rlhflow-mistral")
+_LLAMA = ("versaprm", "llama-prm800k", "er-prm", "rlhflow-deepseek", "rlhflow-mistral", "pqm")
+_OF_MISTRAL = ("math-shepherd", "openrlhf", "math-minos", "reasoneval", "reasoneval-34b", "reasoneval-redundancy")
+# Others: as the tokenizer does it. Granite's token ends every turn.
+_BOS = {"skywork-o1-prm": 1, "trl-prm": 1, "trl-prm800k": 1, "pqm": 0, "granite-3.3-prm": 5}
 
 
 def tokenizer_for(name):
-    if name in ("math-shepherd", "openrlhf"):
+    if name in _OF_MISTRAL:
         return _MISTRAL
+    if name == "granite-3.3-prm":
+        return vocabularies.granite()
     return vocabularies.llama3() if name in _LLAMA else vocabularies.qwen25()
 
 
@@ -40,22 +45,21 @@ def planned(name, question, steps, **more):
     return prompt
 
 
-def column_ids(name):
-    """The recipe's scoring tokens as this tokenizer's ids (class indices of a head of its own), and the good ones."""
+def columns(name):
+    """The recipe's scoring tokens as this tokenizer's ids (class indices of a head of its own), and their weights."""
     recipe, vocabulary = load_recipe(name), tokenizer_for(name).get_vocab()
-    ids = [vocabulary[token.piece] if token.piece else token.id for token in recipe.scoring_tokens]
-    return ids, [id_ for id_, weight in zip(ids, recipe.weights, strict=True) if weight == 1]
+    return [vocabulary[token.piece] if token.piece else token.id for token in recipe.scoring_tokens], recipe.weights
 
 
 def check(name, question, steps):
     tokenizer, prompt = tokenizer_for(name), planned(name, question, steps)
     reads = ONE_PROMPT[name](question, steps, tokenizer)
     assert len(reads) == len(steps), "the oracle's own reading broke: not a text to compare on"
-    ids, good = column_ids(name)
+    ids, weights = columns(name)
     for position, read in zip(prompt.positions, reads, strict=True):
         assert prompt.token_ids[: position + 1] == read.seen
         assert list(read.columns) == ids
-        assert good == [read.columns[read.good]]
+        assert read.weights == weights
 
 
 # Texts that break a naive reading without holding a tag.
@@ -84,6 +88,8 @@ def test_as_the_source_reads(name, text):
     question, steps = TEXTS[text]
     if name in ("math-shepherd", "openrlhf", "er-prm") and text == "unicode":
         question = question.replace("Сколько", "How")
+    if name == "math-minos" and text == "unicode":
+        steps = [step.replace(" и ", " + ") for step in steps]
     if name == "rlhflow-deepseek" and text == "newlines":
         steps = ["a\nb", "c"]
     check(name, question, steps)
@@ -93,9 +99,8 @@ def test_as_the_source_reads(name, text):
 def test_special_tokens_come_once(name):
     prompt = planned(name, "Two plus two?", ["2 + 2", "= 4"])
     bos = tokenizer_for(name).bos_token_id
-    assert prompt.token_ids.count(bos) == (
-        1 if name == "skywork-o1-prm" or tokenizer_for(name) is not vocabularies.qwen25() else 0
-    )
+    by_tokenizer = 0 if tokenizer_for(name) is vocabularies.qwen25() else 1
+    assert prompt.token_ids.count(bos) == _BOS.get(name, by_tokenizer)
 
 
 def test_steps_that_are_numbered_are_not_numbered_twice():
@@ -124,7 +129,7 @@ _ANYTHING = st.text(st.sampled_from("ab+-\n ки.{}"), max_size=12) | st.sampled
     + ["<s>", "<|begin_of_text|>", "<|start_header_id|>assistant<|end_header_id|>\n\n+"]
 )
 # Tokens that follow the last tag: the end of the assistant's turn, by the chat template.
-_TAIL = {"rlhflow-deepseek": 1, "rlhflow-mistral": 1, "qwen2.5-math-prm": 2, "reasonflux-prm": 2}
+_TAIL = {"granite-3.3-prm": 2, "rlhflow-deepseek": 1, "rlhflow-mistral": 1, "qwen2.5-math-prm": 2, "reasonflux-prm": 2}
 
 
 @pytest.mark.parametrize("name", ONE_PROMPT)
@@ -140,7 +145,7 @@ def test_a_tag_in_a_text_is_never_the_end_of_a_step(name, question, steps):
     except RequestError as error:
         # Only where a special token's text stands next to the tag: sentencepiece then makes other pieces of it.
         named = int(re.search(r"after step (\d+) of", str(error))[1])  # noqa: PT017 - the error is optional
-        assert name in ("math-shepherd", "openrlhf")  # noqa: PT017
+        assert name in ("math-shepherd", "openrlhf", "math-minos")  # noqa: PT017
         assert steps[named - 1].strip().endswith("<s>")  # noqa: PT017
         return
     assert len(prompt.positions) == len(steps)

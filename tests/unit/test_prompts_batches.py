@@ -56,7 +56,7 @@ RECIPES = {f"{number} {recipe.recipe.name}": recipe for number, recipe in enumer
 
 def by_the_old_rule(recipe, draft, num_steps):
     """Ids and tag positions of a draft that is one text. Raises RequestError as `last_tokens_of_tags` once did."""
-    encode = recipe.encode_part if draft.is_chat else recipe.encode_text
+    encode = recipe.encode_part if draft.is_bare else recipe.encode_text
     steps = range(len(draft.tag_ends)) if draft.step is None else [draft.step] * len(draft.tag_ends)
     token_ids = encode(draft.text)
     occurrences = _occurrences(recipe.step_tags, token_ids)

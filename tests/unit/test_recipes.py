@@ -74,8 +74,9 @@ def test_a_recipe_cannot_be_changed():
 
 OF_HEAD = {
     "own": {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": 0}}},
-    "value": {"scoring_tokens": {"good": {"id": 0, "weight": 1}}, "activation": "sigmoid"},
+    "linear": {"scoring_tokens": {"good": {"id": 0, "weight": 1}}, "activation": "sigmoid"},
 }
+LINEAR_PAIR = {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": -1}}}
 PROMPT_OF_KIND = {
     "judge": {"kind": "judge", "tag": "x", "passes": ["{tag}"]},
     "dialogue": {"kind": "dialogue", "tag": "x", "answer": "."},
@@ -118,13 +119,19 @@ def changed(**fields):
             r"adds up sigmoids with the weights \[0.8, 0.8\], so a step could score more than 1",
         ),
         (changed(head="own"), "columns have numbers and no pieces, but its 'good' token has the piece 'yes'"),
-        (changed(head="value", activation="sigmoid"), "'value'.*its 'good' token has the piece 'yes'"),
+        (changed(head="linear", activation="sigmoid"), "'linear'.*its 'good' token has the piece 'yes'"),
         (
-            changed(head="value", activation="sigmoid", scoring_tokens={"good": {"id": 1, "weight": 1}}),
-            r"has the one column 0, but its scoring tokens have the ids \[1\]",
+            changed(head="linear", activation="sigmoid", scoring_tokens={"good": {"id": 1, "weight": 1}}),
+            r"a linear head of 1 columns, but its scoring tokens have the ids \[1\]; name every column",
         ),
+        (changed(head="linear", head_names=[]), "head_names: .*at least 1 item"),
+        (changed(step_tag=[]), "has no step tag, so only a prompt of kind 'segments' knows.* kind 'raw'"),
+        (changed(step_tag={"text": "x", "id": 3}), "the text 'x' and a piece or an id; give one of the two"),
+        (changed(scoring_tokens={"good": {"piece": "y", "weight": -2}}), "greater than or equal to -1, found -2"),
+        (changed(prompt={"kind": "chat", "bos": "none"}), "bos is 'none'; a prompt of kind 'segments' takes it"),
+        (changed(prompt={"kind": "raw", "bos": "required"}), "bos is 'required'; .*a raw one 'none'"),
         (
-            changed(head="value", scoring_tokens={"good": {"id": 0, "weight": 1}}),
+            changed(head="linear", scoring_tokens={"good": {"id": 0, "weight": 1}}),
             "softmax over scoring tokens that all have weight 1",
         ),
         *(
@@ -132,7 +139,7 @@ def changed(**fields):
                 changed(head=head, **OF_HEAD[head], prompt=PROMPT_OF_KIND[kind]),
                 f"kind '{kind}'.*reads the head '{head}'",
             )
-            for head in ("own", "value")
+            for head in ("own", "linear")
             for kind in ("judge", "dialogue")
         ),
         *(
@@ -141,6 +148,10 @@ def changed(**fields):
                 f"kind '{kind}'.*activation 'sigmoid', by which a step judged wrong may score high",
             )
             for kind in ("judge", "dialogue")
+        ),
+        (
+            changed(head="linear", activation="full_softmax", **LINEAR_PAIR),
+            "over the vocabulary .*reads the head 'linear', which has a column for each class and no others",
         ),
         (changed(probe={"text": "x"}), "probe.ids: Field required|probe.ids: Missing"),
         ('{"base": "nope"}', "no recipe 'nope' to base this one on"),

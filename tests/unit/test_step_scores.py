@@ -96,6 +96,23 @@ def test_first_error_is_the_first_below_the_threshold():
     assert scores.first_error(0.1) is None
 
 
+def test_a_recipe_may_count_against_a_step_and_have_a_threshold_of_its_own():
+    pure = load_recipe("pure-prm")  # p(good) - p(bad), wrong below 0
+    scores = StepScores.from_logits(np.log(np.array([[0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])), pure)
+    assert scores.step_scores == pytest.approx((0.6, 0.2, -0.4))
+    assert (scores.first_error(), scores.first_error(0.5)) == (2, 1)
+    assert json.loads(json.dumps(scores.to_dict()))["first_error"] == 2
+    with pytest.raises(RequestError, match=r"logarithm of step scores, and -0\.\d+ is below 0"):
+        scores.aggregate("sum_log")
+
+
+def test_a_full_softmax_was_made_where_the_logits_are():
+    granite = load_recipe("granite-3.3-prm")
+    scores = StepScores.from_logits(np.array([[math.log(0.25)], [0.0], [1e-7], [-800.0]]), granite)
+    assert scores.step_scores == pytest.approx((0.25, 1.0, 1.0, 0.0))
+    assert max(scores.step_scores) <= 1
+
+
 def test_to_dict_is_json():
     raw = json.loads(json.dumps(StepScores.from_logits(np.array([[800.0, -800.0]]), SHEPHERD).to_dict()))
     assert raw["step_scores"] == [1.0]

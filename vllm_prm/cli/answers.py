@@ -76,7 +76,7 @@ class ScoreTask(Task):
     """`vllm-prm score`: the step scores of one solution.
 
     scorer: the model and the recipe, for "scored_by". aggregate: None is the recipe's own way. threshold: below it a
-    step is wrong. returned: what to write besides the scores.
+    step is wrong; None is the recipe's own. returned: what to write besides the scores.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class ScoreTask(Task):
         recipe: Recipe,
         scorer: Mapping[str, Any],
         aggregate: str | None,
-        threshold: float,
+        threshold: float | None,
         returned: Literal["probabilities", "logits"] | None = None,
     ) -> None:
         self._aggregate = aggregate or recipe.aggregation
-        self._threshold = threshold
+        self._threshold = recipe.threshold if threshold is None else threshold
         self._returned = returned
-        made_by = {**scorer, "aggregate": self._aggregate, "threshold": threshold}
+        made_by = {**scorer, "aggregate": self._aggregate, "threshold": self._threshold}
         own_fields = ["step_scores", "score", "first_error"]
         if returned is not None:
             made_by |= {"return": returned}

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     result = evaluate(
         benchmark,
         scores,
-        threshold=args.threshold,
+        threshold=source.recipe.threshold if args.threshold is None else args.threshold,
         tune_on=args.tune_on,
         aggregate=args.aggregate or source.recipe.aggregation,
     )

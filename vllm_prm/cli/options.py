@@ -53,7 +53,7 @@ def add_aggregate(group: argparse._ActionsContainer, prefix: str = "") -> None:
 
 
 def add_threshold(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--threshold", type=float, default=0.5, metavar="T", help="below this a step is wrong (0.5)")
+    group.add_argument("--threshold", type=float, metavar="T", help="below this a step is wrong (the recipe's: 0.5)")
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

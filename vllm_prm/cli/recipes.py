@@ -60,7 +60,7 @@ def check(spec: str) -> int:
     if not spec.lstrip().startswith("{") and not Path(spec).exists():
         raise RecipeError(f"no file {spec!r}; expected a JSON file, or inline JSON starting with '{{'")
     recipe = load_recipe(spec)
-    tags = " or ".join(str(tag.piece if tag.piece is not None else tag.id) for tag in recipe.step_tag)
+    tags = " or ".join(str(tag.text or tag.piece or tag.id) for tag in recipe.step_tag)
     tokens = ", ".join(
         f"{t.label} = {t.piece if t.piece is not None else t.id} (weight {t.weight:g})" for t in recipe.scoring_tokens
     )

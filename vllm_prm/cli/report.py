@@ -11,6 +11,7 @@ from vllm_prm.cli import options
 from vllm_prm.cli.lines import QUESTION, solution
 from vllm_prm.errors import RequestError
 from vllm_prm.jsonl import Line, read_lines
+from vllm_prm.recipes.types import FIRST_ERROR_THRESHOLD
 
 if TYPE_CHECKING:
     from vllm_prm.report import ReportRow
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         title=args.title,
         subtitle=" ".join(f"{name} {value}" for name, value in made_by.items() if name in ("model", "recipe")),
         aggregation=args.aggregate or made_by.get("aggregate"),
-        threshold=args.threshold,
+        threshold=_threshold(args, made_by),
     )
     unscored = sum(isinstance(shown.scores, RequestError) for shown in rows)
     print(
@@ -58,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return int(unscored > 0)
+
+
+def _threshold(args: argparse.Namespace, made_by: dict[str, Any]) -> float:
+    """The one asked for, or the one that the scores were judged by."""
+    asked, used = args.threshold, made_by.get("threshold")
+    return float(next((value for value in (asked, used) if isinstance(value, int | float)), FIRST_ERROR_THRESHOLD))
 
 
 def scored_by(lines: list[Line]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ ABOUT = """Score every step of every solution. Each line of the input is one sol
 
 Each line of the output, in the same order, is that line plus
 
-  step_scores   one number in [0, 1] for each step
+  step_scores   one number for each step, in [0, 1]
   score         all of them as one number (--aggregate; the recipe says how if you do not)
   first_error   index, from 0, of the first step below --threshold; null if there is none
   scored_by     model, recipe, aggregation and threshold that made these numbers

@@ -70,6 +70,11 @@ def _reasons(recipe: Recipe, model_config: ModelConfig) -> Iterator[str]:
             f"its activation is 'sigmoid', which needs logits, and --logprobs-mode {mode} gives log-probabilities; "
             f"add --logprobs-mode raw_logits, or {pooling}"
         )
+    if recipe.activation == "full_softmax" and mode.endswith("_logits"):
+        yield (
+            f"its activation is 'full_softmax', which needs log-probabilities, and --logprobs-mode {mode} gives "
+            f"logits; add --logprobs-mode raw_logprobs, or {pooling}"
+        )
     if mode.startswith("processed_") and model_config.logits_processors:
         yield (
             f"--logprobs-mode {mode} gives probabilities behind the logits processors that are loaded, which may move "

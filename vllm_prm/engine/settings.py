@@ -40,7 +40,7 @@ class StepSettings:
     scoring_ids: rows of the output head, or columns of the model's own output (`head`).
     weights: of each scoring id in the step score; None without a recipe (then all probabilities are returned).
     offset: position read, relative to the last token of the tag.
-    head, activation: as in `recipes.Recipe`.
+    head, head_names, activation: as in `recipes.Recipe`.
     """
 
     step_tags: tuple[tuple[int, ...], ...]
@@ -48,6 +48,7 @@ class StepSettings:
     weights: tuple[float, ...] | None = None
     offset: int = 0
     head: str = "lm_head"
+    head_names: tuple[str, ...] = ()
     activation: str = "softmax"
 
     def keep(self, scoring_ids: Sequence[int] | None) -> bool:
@@ -143,7 +144,13 @@ def recipe_settings(bound: BoundRecipe, model_config: ModelConfig) -> StepSettin
     except RequestError as error:
         raise RecipeError(f"recipe {recipe.name!r} does not fit the model: {error}") from error
     return StepSettings(
-        bound.step_tags, bound.scoring_ids, recipe.weights, recipe.offset, recipe.head, recipe.activation
+        step_tags=bound.step_tags,
+        scoring_ids=bound.scoring_ids,
+        weights=recipe.weights,
+        offset=recipe.offset,
+        head=recipe.head,
+        head_names=recipe.head_names,
+        activation=recipe.activation,
     )
 
 

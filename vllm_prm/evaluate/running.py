@@ -33,7 +33,7 @@ def evaluate(
     benchmark: Benchmark[ExampleT],
     scores: Scorer | Sequence[StepScores | PRMError | Sequence[float] | None],
     *,
-    threshold: float = FIRST_ERROR_THRESHOLD,
+    threshold: float | None = None,
     tune_on: str | None = None,
     aggregate: str | None = None,
     key: Callable[[str], Hashable] | None = None,
@@ -43,7 +43,8 @@ def evaluate(
 
     scores: a Scorer, or what it gave: one entry per solution of `benchmark.solutions`, StepScores or plain step
         scores; None or an error where there are none.
-    threshold: below it a step is wrong (ProcessBench, labelled steps); not above it (PRMBench).
+    threshold: below it a step is wrong (ProcessBench, labelled steps); not above it (PRMBench). None: the recipe's
+        own, which StepScores know; 0.5 for plain scores.
     tune_on: ProcessBench only: the split to choose the threshold on.
     aggregate, key: best-of-N only: None is the recipe's own aggregation (min for plain scores), and white space.
     Raises RequestError if the scores or `tune_on` do not fit the benchmark; see score_benchmark for a scorer.
@@ -51,6 +52,9 @@ def evaluate(
     benchmark.check_tune_on(tune_on)
     results = score_benchmark(benchmark, scores, progress) if isinstance(scores, Scorer) else scores
     recipes_own = next((result.aggregation for result in results if isinstance(result, StepScores)), "min")
+    if threshold is None:
+        own = (result.threshold for result in results if isinstance(result, StepScores))
+        threshold = next(own, FIRST_ERROR_THRESHOLD)
     options = Options(threshold, tune_on, aggregate or recipes_own, key)
     by_split = _by_split(benchmark, [plain_scores(result) for result in results])
     return benchmark.format.evaluate(benchmark.splits, by_split, options)

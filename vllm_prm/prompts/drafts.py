@@ -56,12 +56,13 @@ class TextDraft:
     """A prompt that is one text.
 
     tag_ends: indices into `text` just after each of its tags, ascending.
-    is_chat: the text brings its own special tokens; otherwise the tokenizer adds them.
+    is_bare: it is tokenized as it stands, because it brings its own special tokens or needs none; otherwise the
+        tokenizer adds them.
     """
 
     text: str
     tag_ends: tuple[int, ...]
-    is_chat: bool
+    is_bare: bool
     step: int | None = None
 
     @property
@@ -70,7 +71,7 @@ class TextDraft:
 
     @property
     def is_whole(self) -> bool:
-        return not self.is_chat
+        return not self.is_bare
 
     def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
         (encoded,) = texts
@@ -81,7 +82,10 @@ class TextDraft:
 
 @dataclass(frozen=True)
 class SegmentsDraft:
-    """A prompt whose question and steps are tokenized each on its own, with the tag's own ids after every step."""
+    """A prompt whose question and steps are tokenized each on its own, with the tag's own ids after every step.
+
+    Without a tag, what is found is each step's own last token.
+    """
 
     question: str
     steps: tuple[str, ...]
@@ -93,18 +97,19 @@ class SegmentsDraft:
         return [(text, ()) for text in (self.question, *self.steps)]
 
     def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
-        bos = recipe.tokenizer.bos_token_id
-        if bos is None:
+        bos, wanted = recipe.tokenizer.bos_token_id, recipe.prompt_format.bos
+        if bos is None and wanted in (None, "required"):
             raise RecipeError(
                 f"recipe {recipe.recipe.name!r} begins with BOS, and this tokenizer has none; "
                 "use the tokenizer that came with the model"
             )
         question, *steps = texts
-        token_ids = [bos, *question.token_ids]
+        token_ids = [*([] if bos is None or wanted == "none" else [bos]), *question.token_ids]
+        tag = recipe.step_tags[0] if recipe.step_tags else ()
         tag_positions = []
         for step in steps:
             token_ids += step.token_ids
-            token_ids += recipe.step_tags[0]
+            token_ids += tag
             tag_positions.append(len(token_ids) - 1)
         return Tokenized(token_ids, tag_positions)
 

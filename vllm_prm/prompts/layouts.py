@@ -56,7 +56,8 @@ class Solution:
 def raw(solution: Solution) -> Draft:
     text, tag_ends = solution.tagged_steps()
     before = len(solution.question)
-    return TextDraft(solution.question + text, tuple(before + end for end in tag_ends), is_chat=False)
+    bare = solution.recipe.prompt_format.bos == "none"
+    return TextDraft(solution.question + text, tuple(before + end for end in tag_ends), is_bare=bare)
 
 
 def segments(solution: Solution) -> Draft:
@@ -96,7 +97,7 @@ def judge(solution: Solution, index: int, earlier_passes: str, this_pass: str) -
 def dialogue(solution: Solution, index: int, messages: Sequence[Message]) -> Draft:
     """The conversation up to step `index`, and the beginning of the assistant's answer, up to the tag."""
     text = render(solution.recipe, messages, begin_answer=True) + solution.recipe.tag
-    return TextDraft(text, (len(text),), is_chat=True, step=index)
+    return TextDraft(text, (len(text),), is_bare=True, step=index)
 
 
 def _chat_draft(
@@ -104,4 +105,4 @@ def _chat_draft(
 ) -> Draft:
     """tag_ends: by index of the message, where in its content each tag ends."""
     text = render(solution.recipe, messages)
-    return TextDraft(text, ends_in_text(solution.recipe, text, messages, tag_ends), is_chat=True, step=step)
+    return TextDraft(text, ends_in_text(solution.recipe, text, messages, tag_ends), is_bare=True, step=step)

@@ -60,5 +60,5 @@ def _tag_texts(recipe: Recipe) -> list[str]:
     if prompt_format.tag:
         texts = [prompt_format.tag]
     else:
-        texts = [piece_text("".join(piece for piece in tag.pieces if piece)) for tag in recipe.step_tag]
+        texts = [tag.text or piece_text("".join(filter(None, tag.pieces))) for tag in recipe.step_tag]
     return [text.strip() or text for text in texts if text]

@@ -15,14 +15,14 @@ from typing import Any
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes.pieces import SPACE_MARKS, piece_text
 from vllm_prm.recipes.prompt import PromptFormat
-from vllm_prm.recipes.types import Recipe
+from vllm_prm.recipes.types import Recipe, StepTag
 
 
 @dataclass(frozen=True)
 class BoundRecipe:
     """A recipe, a tokenizer, and what the one says in terms of the other.
 
-    step_tags: token ids of each step tag; any of them ends a step.
+    step_tags: token ids of each step tag; any of them ends a step. Empty if a step ends with its own last token.
     step_tag_texts: the text that each of them stands for.
     scoring_ids: [scoring tokens], rows of the output head; for a head of the model's own, columns of its output.
     scoring_texts: the text of each scoring token; empty for a head of the model's own.
@@ -66,13 +66,7 @@ class BoundRecipe:
 def bind(recipe: Recipe, tokenizer: Any) -> BoundRecipe:
     """Raises RecipeError if the tokenizer does not have the recipe's tokens, or splits its probe in no known way."""
     vocabulary = tokenizer.get_vocab()
-    step_tags = tuple(
-        tuple(
-            _token_id(recipe, "step tag", piece, expected, vocabulary, tokenizer)
-            for piece, expected in zip(tag.pieces, tag.ids, strict=True)
-        )
-        for tag in recipe.step_tag
-    )
+    step_tags = tuple(_tag_ids(recipe, tag, vocabulary, tokenizer) for tag in recipe.step_tag)
     step_tag_texts = tuple(piece_text("".join(map(str, tokenizer.convert_ids_to_tokens(list(t))))) for t in step_tags)
     scoring_ids = tuple(
         _token_id(recipe, f"{token.label!r} token", token.piece, token.id, vocabulary, tokenizer)
@@ -82,7 +76,9 @@ def bind(recipe: Recipe, tokenizer: Any) -> BoundRecipe:
     if recipe.head == "lm_head":
         scoring_texts = tuple(piece_text(str(piece)) for piece in tokenizer.convert_ids_to_tokens(list(scoring_ids)))
     prompt_format = recipe.prompt_format
-    tag = step_tag_texts[0] if prompt_format.tag is None else prompt_format.tag
+    tag = prompt_format.tag
+    if tag is None:
+        tag = step_tag_texts[0] if step_tag_texts else ""
     separator = prompt_format.separator
     if separator is None:
         separator = "" if tag.endswith("\n") else "\n"
@@ -102,6 +98,15 @@ def glued_tag_id(step_tag_id: int, tokenizer: Any) -> int | None:
         return None
     token_id: int | None = tokenizer.get_vocab().get(piece[1:])
     return None if token_id == step_tag_id else token_id
+
+
+def _tag_ids(recipe: Recipe, tag: StepTag, vocabulary: Mapping[str, int], tokenizer: Any) -> tuple[int, ...]:
+    if tag.text is not None:
+        return tuple(tokenizer.encode(tag.text, add_special_tokens=False))
+    return tuple(
+        _token_id(recipe, "step tag", piece, expected, vocabulary, tokenizer)
+        for piece, expected in zip(tag.pieces, tag.ids, strict=True)
+    )
 
 
 def _token_id(

@@ -8,8 +8,8 @@ reads `Two plus two? Step 1: 2 + 2 = 4 ки\\nStep 2: So 4. ки`. The kinds, wi
 
     raw       question, then step + tag for each step, separator between them; one text, special tokens as the
               tokenizer adds them
-    segments  the same, but BOS + question and every step are tokenized on their own, and each step is followed by the
-              tag's ids
+    segments  the same, but question and every step are tokenized on their own, BOS stands before the question, and each
+              step is followed by the tag's ids (if the recipe has a tag)
     chat      user: question; assistant: step + tag for each step, separator between them
     turns     one user turn for each step (the first one begins with question), answered by the assistant with tag
     judge     one chat for each step. user: question; assistant: the steps before it as they are, then this step and
@@ -52,6 +52,8 @@ class PromptFormat:
     passes, answer: see the kinds judge and dialogue.
     strip: whose white space at both ends is taken off: "none", "steps", or "all" (the question's too). White space
         next to a tag of white space becomes another token.
+    bos: for segments and raw: "required", BOS comes first; "if any", if the tokenizer has one; "none". None: required
+        in segments, and as the tokenizer does it in a raw prompt (which takes no other value but "none").
     split: where a solution's text is cut into steps: the first of these texts that occurs in it. Empty: the tag, a
         blank line, a newline.
     """
@@ -65,6 +67,7 @@ class PromptFormat:
     passes: Annotated[tuple[_Text, ...], BeforeValidator(_texts)] = ()
     answer: _Text = ""
     strip: Literal["none", "steps", "all"] = "steps"
+    bos: Literal["required", "if any", "none"] | None = None
     split: Annotated[tuple[_Text, ...], BeforeValidator(_texts)] = ()
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class PromptFormat:
             yield "split holds an empty text, which ends no step; give texts such as '\\n\\n', or leave it out"
         if self.kind not in CHAT_KINDS and self.system is not None:
             yield f"system is {self.system!r}, but only chats ({', '.join(CHAT_KINDS)}) have a system turn"
+        if self.bos is not None and self.kind != "segments" and (self.kind, self.bos) != ("raw", "none"):
+            yield f"bos is {self.bos!r}; a prompt of kind 'segments' takes it, a raw one 'none', and others nothing"
         if self.kind != "judge" and self.passes:
             yield f"passes are {list(self.passes)}, but only the kind 'judge' has passes"
         if self.kind != "dialogue" and self.answer:

@@ -17,8 +17,9 @@ In JSON:
 
 `prompt` is described in `recipes.prompt`; without one, a prompt is the question, a newline, and the steps, each
 followed by the tag's text. A bare string stands for `{"piece": ...}`. An id beside a piece is a check; an id alone is
-taken as it is. A step tag whose piece (or id) is a list is a token sequence; a list of step tags means that any of
-them ends a step.
+taken as it is. A step tag whose piece (or id) is a list is a token sequence; `{"text": ...}` is whatever tokens the
+served tokenizer makes of that text on its own. A list of step tags means that any of them ends a step; an empty list,
+that a step ends with its own last token, which only prompts of kind "segments" know.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ _Id = Annotated[int, Field(strict=True, ge=0)]
 _Text = Annotated[str, Field(strict=True)]
 
 _PLAIN = PromptFormat()  # of a recipe without a prompt section
+
+# The head of transformers' ...ForTokenClassification: of decoders (modeling_layers.GenericForTokenClassification), and
+# of encoders and some older classes (BertForTokenClassification).
+TOKEN_CLASSIFICATION = ("score", "classifier")
+FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/ProcessBench
 
 Aggregation = Literal["min", "product", "mean", "last", "sum_log"]
 
@@ -65,13 +71,19 @@ def _labelled(value: Any) -> Any:
 
 @dataclass(frozen=True, config=_STRICT)
 class StepTag:
-    """What ends a step: one token, or a sequence of tokens, by pieces, by ids, or by both.
+    """What ends a step: one token, or a sequence of tokens, by pieces, by ids, or by both; or by their text.
 
-    id beside a piece: the id it must have (None: whatever the tokenizer says).
+    id beside a piece: the id it must have (None: whatever the tokenizer says). text: instead of both.
     """
 
     piece: _Text | tuple[_Text, ...] | None = None
     id: _Id | tuple[_Id, ...] | None = None
+    text: _Text | None = None
+
+    @property
+    def spelled(self) -> str:
+        """For messages."""
+        return self.text or "".join(piece or "?" for piece in self.pieces)
 
     @property
     def pieces(self) -> tuple[str | None, ...]:
@@ -93,11 +105,11 @@ class ScoringToken:
     """One column that is read for every step: a vocabulary entry, or a class of the model's own head.
 
     label: what it stands for ("good", "bad", ...), for messages and for overriding it in JSON.
-    weight: how much of its probability counts towards the step score, in [0, 1].
+    weight: how much of its probability counts towards the step score, in [-1, 1]; below 0 it counts against it.
     """
 
     label: _Text
-    weight: Annotated[float, Field(strict=True, ge=0, le=1)]
+    weight: Annotated[float, Field(strict=True, ge=-1, le=1)]
     piece: _Text | None = None
     id: _Id | None = None
 
@@ -119,8 +131,12 @@ class Recipe:
 
     head: what the logits come from. "lm_head": the model's own output head, a column per scoring token. "own": the
         model is a reward model that vLLM runs, and its output has one column per class (scoring tokens carry class
-        indices as ids, no pieces). "value": a linear value head beside the language model, one column.
-    activation: "softmax" over the scoring tokens, or "sigmoid" of each.
+        indices as ids, no pieces). "linear": a linear layer on the hidden states of a language model, which the
+        checkpoint has in the place of its output head or beside it; one column per class, all of them named.
+    head_names: what that linear layer may be called in the checkpoint, `NAME.weight` and (if it has one) `NAME.bias`.
+    activation: "softmax" over the scoring tokens, "full_softmax" over the whole vocabulary (what stands for logits is
+        then their logarithm), or "sigmoid" of each.
+    threshold: a step that scores below it is wrong.
     aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
     prompt: how (question, steps) become the prompt; None: the question, a newline, and the steps with their tags.
     architecture: the class vLLM is to load the model as, where its config.json names one that vLLM does not know.
@@ -128,11 +144,13 @@ class Recipe:
     """
 
     name: Annotated[_Text, Field(min_length=1)]
-    step_tag: Annotated[tuple[StepTag, ...], BeforeValidator(_tags), Field(min_length=1)]
+    step_tag: Annotated[tuple[StepTag, ...], BeforeValidator(_tags)]
     scoring_tokens: Annotated[tuple[ScoringToken, ...], BeforeValidator(_labelled), Field(min_length=1)]
     offset: Literal[0, -1] = 0
-    head: Literal["lm_head", "own", "value"] = "lm_head"
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    head: Literal["lm_head", "own", "linear"] = "lm_head"
+    head_names: Annotated[tuple[_Text, ...], Field(min_length=1)] = TOKEN_CLASSIFICATION
+    activation: Literal["softmax", "full_softmax", "sigmoid"] = "softmax"
+    threshold: Annotated[float, Field(strict=True)] = FIRST_ERROR_THRESHOLD
     aggregation: Aggregation = "min"
     architecture: _Text | None = None
     source: _Text = ""
@@ -146,7 +164,7 @@ class Recipe:
 
     def _unset(self) -> Iterator[str]:
         unset = [f"the {token.label!r} token" for token in self.scoring_tokens if not token.piece and token.id is None]
-        if any(tag.id is None and (not tag.pieces or not all(tag.pieces)) for tag in self.step_tag):
+        if any(not tag.text and tag.id is None and (not tag.pieces or not all(tag.pieces)) for tag in self.step_tag):
             unset.insert(0, "the step tag")
         if unset:
             yield (
@@ -155,7 +173,14 @@ class Recipe:
             )
 
     def _token_faults(self) -> Iterator[str]:
+        if not self.step_tag and self.prompt_format.kind != "segments":
+            yield (
+                "has no step tag, so only a prompt of kind 'segments' knows where a step ends, and its prompt is of "
+                f"kind {self.prompt_format.kind!r}; name a step tag"
+            )
         for tag in self.step_tag:
+            if tag.text is not None and (tag.piece is not None or tag.id is not None):
+                yield f"has a step tag with the text {tag.text!r} and a piece or an id; give one of the two"
             if len(tag.pieces) != len(tag.ids):
                 yield (
                     f"has a step tag of {len(tag.pieces)} pieces and {len(tag.ids)} ids, {tag.piece!r} and {tag.id!r}; "
@@ -169,23 +194,32 @@ class Recipe:
                 f"reads a head of the model's own ({self.head!r}), whose columns have numbers and no pieces, but its "
                 f"{with_piece[0].label!r} token has the piece {with_piece[0].piece!r}; give the column's number as id"
             )
-        if self.head == "value" and [token.id for token in self.scoring_tokens] != [0]:
-            ids = [token.id for token in self.scoring_tokens]
-            yield f"reads a value head, which has the one column 0, but its scoring tokens have the ids {ids}"
+        ids = [token.id for token in self.scoring_tokens]
+        if self.head == "linear" and set(ids) != {*range(len(ids))}:
+            yield (
+                f"reads a linear head of {len(ids)} columns, but its scoring tokens have the ids {ids}; name every "
+                "column of the head, from 0 on, those that do not count with weight 0"
+            )
 
     def _score_faults(self) -> Iterator[str]:
-        """What would give every step the same score, scores beyond 1, or a wrong step a high one."""
+        """What has no meaning, would give every step the same score, scores beyond 1, or a wrong step a high one."""
         if not any(self.weights):
             yield (
                 "has weight 0 for every scoring token, so every step would score 0; give the token that means a good "
                 "step weight 1"
             )
+        if self.activation == "full_softmax" and self.head != "lm_head":
+            yield (
+                f"takes the softmax over the vocabulary ('full_softmax'), but reads the head {self.head!r}, which has "
+                "a column for each class and no others; give the activation 'softmax'"
+            )
         if self.activation == "softmax" and len(set(self.weights)) == 1:
             yield (
                 f"takes the softmax over scoring tokens that all have weight {self.weights[0]:g}, so every step would "
-                "score the same; give a second token with another weight, or the activation 'sigmoid'"
+                "score the same; give a second token with another weight, or the activation 'full_softmax' (over the "
+                "whole vocabulary) or 'sigmoid'"
             )
-        if self.activation == "sigmoid" and sum(self.weights) > 1:
+        if self.activation == "sigmoid" and sum(weight for weight in self.weights if weight > 0) > 1:
             yield (
                 f"adds up sigmoids with the weights {list(self.weights)}, so a step could score more than 1; "
                 "give weights that sum to 1 at most"

@@ -145,13 +145,15 @@ _BASE64 = "with encoding_format base64 one string for the solution, the base64 o
 
 
 class Score(BaseModel):
-    """One solution's answer. Step scores are in [0, 1], one per step, in order."""
+    """One solution's answer. Step scores are in [0, 1] (PURE's in [-1, 1]), one per step, in order."""
 
     index: int
     object: Literal["prm.score"]
     step_scores: list[float]
     score: float = Field(description="The step scores, aggregated.")
-    first_error: int | None = Field(description="0-based index of the first step that scores below 0.5; null: none.")
+    first_error: int | None = Field(
+        description="0-based index of the first step below the recipe's threshold (mostly 0.5); null: none."
+    )
     probabilities: Rows | None = Field(
         default=None, description=f"[steps, scoring tokens], float64 values; {_BASE64}, where they are rounded to it."
     )

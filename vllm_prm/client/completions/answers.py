@@ -41,6 +41,12 @@ def scoring_row(
     asked_by_id: the server was asked for just these tokens. Raises EngineError where a missing one could matter.
     """
     values = {name: value for name, value in logprobs.items() if value is not None}
+    over_all = recipe.recipe.activation == "full_softmax"
+    if over_all and (found := max((values[name] for name in names if name in values), default=0.0)) > _DOUBT:
+        raise EngineError(
+            f"the server gave {found:.3f} as the logarithm of a probability, so these are logits, of which nobody can "
+            "tell a share of the whole vocabulary; start it with --logprobs-mode raw_logprobs"
+        )
     missing = [name for name in names if name not in values]
     if not missing:
         return np.array([values[name] for name in names], dtype=np.float32)
@@ -50,7 +56,10 @@ def scoring_row(
         )
     bound = min(values.values())
     row = np.array([values.get(name, bound) for name in names], dtype=np.float32)
-    if len(missing) == len(names) or _doubt(row, [names.index(name) for name in missing], recipe) > _DOUBT:
+    is_hopeless = (
+        len(missing) == len(names) and not over_all
+    )  # of two tokens that are both rare one may be the likelier
+    if is_hopeless or _doubt(row, [names.index(name) for name in missing], recipe) > _DOUBT:
         raise EngineError(
             f"the scoring tokens {missing} are not among the {len(values)} likeliest that this server gives, so their "
             f"log-probability is only known to be {bound:.2f} at most. Use a server that takes logprob_token_ids "

@@ -40,7 +40,7 @@ class CompletionsRoute:
     def __init__(
         self, transport: Transport, recipe: Recipe, model: str | None, tokenizer: Any, priority: int = 0
     ) -> None:
-        if recipe.head != "lm_head" or recipe.activation != "softmax":
+        if recipe.head != "lm_head" or recipe.activation == "sigmoid":
             raise RecipeError(
                 f"recipe {recipe.name!r} reads the head {recipe.head!r} by {recipe.activation}, and a server that "
                 "completes text gives probabilities of tokens only; serve it with vllm-prm (VLLM_PLUGINS=prm vllm "

@@ -125,7 +125,9 @@ class PRMServing(BaseServing):
         values, num_cached_tokens = await self._logits.of_text(token_ids, caller, name)
         logits = logits_matrix(values, len(self.recipe.scoring_tokens))
         if not len(logits):
-            tags = " or ".join("".join(piece or "?" for piece in tag.pieces) for tag in self.recipe.step_tag)
+            tags = " or ".join(tag.spelled for tag in self.recipe.step_tag)
+            if not tags:
+                raise RequestError(f"recipe {self.recipe.name!r} has no step tag; send a question and its steps")
             raise RequestError(f"no step tag ({tags}) in {text[:60]!r}; each step ends with one")
         return StepScores.from_logits(logits, self.recipe, len(token_ids), num_cached_tokens)
 

@@ -15,8 +15,6 @@ def engine_options(recipe: Recipe, users_options: dict[str, Any], adapter: str |
     adapter that the recipe is for; None: the base model.
     """
     overrides = dict(users_options.get("hf_overrides") or {})
-    if recipe.architecture is not None:
-        overrides.setdefault("architectures", [recipe.architecture])
     overrides[OVERRIDE] = recipe.to_json()
     if adapter is not None:
         overrides[ADAPTER] = adapter

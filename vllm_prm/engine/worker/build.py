@@ -34,7 +34,7 @@ def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...
     logger.info(
         "Serving a process reward model (recipe %s): step tag %s, scoring tokens %s.",
         "none, from the pooler config" if bound is None else bound.recipe.name,
-        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))),
+        " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))) or "none",
         list(settings.scoring_ids),
     )
     return settings
@@ -50,7 +50,32 @@ def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> S
     from vllm_prm.engine.worker.score_cache import new_score_cache
 
     refuse_prompts_that_never_start(vllm_config)
+    if settings.activation == "full_softmax":
+        _tell_of_the_whole_head(vllm_config)
     tokenizer = None  # looks at tags that are glued to a word; one rank tells of them
     if get_tensor_model_parallel_rank() == 0 and not vllm_config.model_config.skip_tokenizer_init:
         tokenizer = cached_tokenizer_from_config(vllm_config.model_config)
     return StepPooler(model, settings, tokenizer, new_score_cache(settings, vllm_config))
+
+
+def _tell_of_the_whole_head(vllm_config: VllmConfig) -> None:
+    """What it costs, and where (docs/score-cache.md)."""
+    from vllm.logger import init_logger
+
+    from vllm_prm.engine.settings import keeps_scores
+
+    model_config = vllm_config.model_config
+    millions = model_config.get_vocab_size() * model_config.get_hidden_size() / 1e6
+    logger = init_logger(f"vllm.{__name__}")
+    if vllm_config.cache_config.enable_prefix_caching and keeps_scores(model_config):
+        logger.info(
+            "Scores are probabilities over the whole vocabulary: the output head (%.0f million weights) runs for every "
+            "token, so that what is reused has its scores. --no-enable-prefix-caching runs it at the steps only.",
+            millions,
+        )
+    else:
+        logger.info(
+            "Scores are probabilities over the whole vocabulary: the output head (%.0f million weights) runs whole, at "
+            "the steps only, because nothing is reused.",
+            millions,
+        )

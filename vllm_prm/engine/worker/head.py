@@ -41,6 +41,14 @@ class ScoringHead:
             return self._columns.read(hidden, ids)
         return torch.cat([self._model.compute_logits(rows)[:, ids] for rows in hidden.split(self._rows_per_call)])
 
+    def log_probabilities(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """As a call, but the logarithm of the softmax over the whole vocabulary; float32. All columns are computed."""
+        self.prepare(hidden)
+        assert self._columns is not None
+        in_parts = self.whole_because is None
+        parts = [self._columns.log_probabilities(rows, ids, in_parts) for rows in hidden.split(self._rows_per_call)]
+        return torch.cat(parts)
+
     @property
     def checked(self) -> bool:
         """Whether it is known how to read the head; before that, `prepare` finds out."""

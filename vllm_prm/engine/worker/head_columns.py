@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from vllm.distributed import tensor_model_parallel_all_reduce
+from vllm.distributed import tensor_model_parallel_all_gather, tensor_model_parallel_all_reduce
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
@@ -64,6 +64,37 @@ class HeadColumns:
 
         with self.at_processors(before=swap):
             return self.model.compute_logits(hidden)
+
+    def log_probabilities(self, hidden: torch.Tensor, ids: torch.Tensor, in_parts: bool) -> torch.Tensor:
+        """hidden [N, hidden], ids [K] int64 -> log-softmax over the whole vocabulary at these ids, [N, K] float32.
+
+        in_parts: each tensor-parallel rank computes its part of the vocabulary, and ranks exchange 1 + K numbers a row;
+        otherwise the logits of the whole vocabulary are gathered on every rank.
+        """
+        start: int | None = None  # of this rank's part, if it computes one
+
+        def keep_a_part(processor: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            nonlocal start
+            call = _CALL.bind(processor, *args, **kwargs).arguments
+            head, bias = call["lm_head"], call.get("embedding_bias")
+            if head.tp_size == 1:
+                return None
+            start = head.shard_indices.org_vocab_start_index
+            size = head.shard_indices.org_vocab_end_index - start  # rows behind are padding
+            call["lm_head"] = _StandIn(head.weight[:size])
+            call["embedding_bias"] = None if bias is None else bias[:size]
+            del call["self"]
+            return (), call
+
+        with self.at_processors(before=keep_a_part if in_parts else None):
+            logits = self.model.compute_logits(hidden).float()
+        total = logits.logsumexp(dim=-1, keepdim=True)
+        if start is None:
+            return logits[:, ids] - total
+        is_here = (ids >= start) & (ids < start + logits.shape[-1])
+        columns = logits[:, (ids - start).clamp(0, logits.shape[-1] - 1)].where(is_here, logits.new_zeros(()))
+        totals = tensor_model_parallel_all_gather(total)
+        return tensor_model_parallel_all_reduce(columns) - totals.logsumexp(dim=-1, keepdim=True)
 
     def heads(self, hidden: torch.Tensor) -> tuple[list[Any], torch.Tensor]:
         """What `compute_logits` hands to LogitsProcessors as their head, and the logits [N, vocabulary] it gives."""

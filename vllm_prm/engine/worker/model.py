@@ -1,8 +1,9 @@
 """The model seam: `as_embedding_model`, which vLLM's loader calls to turn a generation class into a pooling one.
 
 vLLM's own adapter throws the output head away; a PRM needs it. The class returned here keeps both sides: an
-instance in a PRM engine is the plain generation model with its live head and a StepPooler, any other instance is
-vLLM's embedding model, untouched. That is decided per instance because the loader caches the class by model,
+instance in a PRM engine is the plain generation model with its live head and a StepPooler (or, if the recipe reads a
+linear head, vLLM's embedding model with that layer and a StepPooler), any other instance is vLLM's embedding model,
+untouched. That is decided per instance because the loader caches the class by model,
 runner and convert type, and not by the pooler config or the recipe.
 
 This module is loaded in every vLLM process, so what it needs of vLLM and torch is imported where it is used.
@@ -54,7 +55,6 @@ class _PRMSide:
     _embedding_cls: Any
     _generation_cls: Any
     _generates = False
-    _has_value_head = False  # nor has a language model inside a multimodal one
     _head_input: tuple[int, torch.dtype] | None = None  # hidden size and dtype of what a PRM's pooler is given
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -79,26 +79,27 @@ class _PRMSide:
             super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)  # type: ignore[call-arg]
 
     def _build_prm(self, vllm_config: VllmConfig, prefix: str, kwargs: dict[str, Any]) -> None:
-        from vllm_prm.engine.worker.own_heads import add_value_head
+        from vllm_prm.engine.worker.own_heads import add_linear_layer
 
-        settings = settings_for(vllm_config, self._generation_cls, heads=("lm_head", "value"))
+        settings = settings_for(vllm_config, self._generation_cls, heads=("lm_head", "linear"))
         hidden_size = vllm_config.model_config.get_hidden_size()
         with _inner_models_stay_plain():
-            self._generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
-        if settings.head == "value":
-            self._has_value_head = True
-            add_value_head(self, hidden_size)
+            if settings.head == "linear":
+                self._generates = False
+                super().__init__(vllm_config=vllm_config, prefix=prefix, **kwargs)  # type: ignore[call-arg]
+                add_linear_layer(self, hidden_size, len(settings.scoring_ids), settings.head_names)
+            else:
+                self._generation_cls.__init__(self, vllm_config=vllm_config, prefix=prefix, **kwargs)
         self.pooler = pooler_for(self, settings, vllm_config)
         self._head_input = (hidden_size, vllm_config.model_config.dtype)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
-        if not self._generates:
-            return super().load_weights(weights)  # type: ignore[misc]
-        if not self._has_value_head:
+        if self._generates:
             return self._generation_cls.load_weights(self, weights)
-        from vllm_prm.engine.worker.own_heads import load_with_value_head
-
-        return load_with_value_head(self, self._generation_cls, weights)
+        layer = getattr(self, "prm_head", None)
+        if layer is None:
+            return super().load_weights(weights)  # type: ignore[misc]
+        return layer.load(weights, super().load_weights, "prm_head")  # type: ignore[misc]
 
     def process_weights_after_loading(self) -> None:
         """vLLM's last word on a loaded model, on every rank: here the output head is checked."""
@@ -120,9 +121,7 @@ def _check_head(pooler: Any, hidden_size: int, dtype: torch.dtype) -> None:
     """At start-up, not at the first request; the earlier pipeline stages have no head."""
     from vllm.distributed import get_pp_group
 
-    from vllm_prm.engine.worker.head import ScoringHead
-
-    if get_pp_group().is_last_rank and isinstance(pooler.head, ScoringHead):
+    if get_pp_group().is_last_rank:
         pooler.head.prepare_loaded(hidden_size, dtype)
 
 

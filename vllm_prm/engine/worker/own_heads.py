@@ -1,14 +1,18 @@
-"""Heads of reward models that do not score by vocabulary entries: a head of the model's own, or a value head.
+"""Heads of reward models that do not score by vocabulary entries: a head of the model's own, or a linear layer.
 
 Both answer like ScoringHead: hidden states [N, hidden] and column indices -> logits [N, columns].
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+
+from vllm_prm.errors import RecipeError
+
+Weights = Iterable[tuple[str, torch.Tensor]]
 
 
 class OwnHead:
@@ -20,53 +24,75 @@ class OwnHead:
     def prepare(self, hidden: torch.Tensor) -> None:
         """Nothing to check: no part of a head stands in for the whole."""
 
+    def prepare_loaded(self, hidden_size: int, dtype: torch.dtype) -> None:
+        """As `prepare`."""
+
     def __call__(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return hidden[:, ids]
 
 
-class ValueHead:
-    """A linear layer from hidden states to one value per token, beside the language model.
-
-    Its weights are called `v_head.summary.*` in the checkpoint: TRL's AutoModelForCausalLMWithValueHead saves them so
-    (https://github.com/huggingface/trl/blob/v0.11.0/trl/models/modeling_value_head.py). Computed in float32.
-    """
+class LinearHead:
+    """A linear layer from hidden states to one logit per class, which add_linear_layer gave the model. In float32."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._model = model
+        self._layer: LinearLayer = model.prm_head
 
     def prepare(self, hidden: torch.Tensor) -> None:
-        """Nothing to check: the whole head runs."""
+        self._layer.check()
+
+    def prepare_loaded(self, hidden_size: int, dtype: torch.dtype) -> None:
+        """Raises RecipeError if weights were loaded, and none of this layer were among them."""
+        self._layer.check()
 
     def __call__(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        values: torch.Tensor = self._model.v_head.summary(hidden.float())
-        return values[:, ids]
+        logits: torch.Tensor = self._layer(hidden.float())
+        return logits[:, ids]
 
 
-def add_value_head(model: torch.nn.Module, hidden_size: int) -> None:
-    """Give `model` the parameters of a value head, under their names in the checkpoint."""
-    model.v_head = torch.nn.Module()
-    model.v_head.summary = torch.nn.Linear(hidden_size, 1, dtype=torch.float32)
+class LinearLayer(torch.nn.Linear):
+    """What the checkpoint calls by one of `names`. A checkpoint without a bias has one of 0."""
 
+    def __init__(self, hidden_size: int, columns: int, names: tuple[str, ...]) -> None:
+        super().__init__(hidden_size, columns, dtype=torch.float32)
+        torch.nn.init.zeros_(self.bias)
+        self.names = names
+        self._asked = self._found = False  # whether weights were loaded at all, and ours among them
 
-def load_with_value_head(model: Any, generation_cls: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> Any:
-    """Load a checkpoint's weights: the value head's here, the others as `generation_cls` does.
+    def load(self, weights: Weights, load_others: Callable[[Weights], Any], prefix: str) -> Any:
+        """Load this layer's weights here, hand the others on, and return what the loader wants: names, or None.
 
-    Returns the names of what was loaded, or None where `generation_cls` gives none.
-    """
-    value_head = dict(model.v_head.named_parameters(prefix="v_head"))
-    loaded_here: set[str] = set()
+        prefix: the layer's own in its model. Raises RecipeError for weights of another shape.
+        """
+        self._asked = True
+        loaded = load_others(self._others(weights))
+        return None if loaded is None else loaded | {f"{prefix}.weight", f"{prefix}.bias"}
 
-    def others() -> Iterator[tuple[str, torch.Tensor]]:
+    def _others(self, weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:
+        parameters = {f"{name}.{kind}": parameter for name in self.names for kind, parameter in self.named_parameters()}
         for name, weight in weights:
-            name = name.removeprefix("pretrained_model.")  # TRL's wrapper, in checkpoints saved whole
-            if (parameter := value_head.get(name)) is None:
+            name = name.removeprefix("pretrained_model.")  # TRL's AutoModelForCausalLMWithValueHead, saved whole
+            if (parameter := parameters.get(name)) is None:
                 yield name, weight
-            else:
-                parameter.data.copy_(weight.view_as(parameter))
-                loaded_here.add(name)
+                continue
+            if weight.numel() != parameter.numel():
+                raise RecipeError(
+                    f"the checkpoint's {name} has the shape {list(weight.shape)}, and the recipe names "
+                    f"{self.out_features} columns of {self.in_features} inputs; name as many scoring tokens as the "
+                    'head has rows, for example --prm \'{"base": ..., "scoring_tokens": ...}\''
+                )
+            parameter.data.copy_(weight.view_as(parameter))
+            self._found = self._found or parameter is self.weight
 
-    loaded = generation_cls.load_weights(model, others())
-    if loaded is None:
-        return None
-    unused = {name for name, _ in model.named_parameters() if name.startswith("lm_head.")}
-    return loaded | loaded_here | unused  # a checkpoint with a value head need not bring its lm_head
+    def check(self) -> None:
+        """Raise RecipeError if weights were loaded, and none of this layer were among them."""
+        if self._asked and not self._found:
+            raise RecipeError(
+                f"the checkpoint has no weight {' or '.join(f'{name}.weight' for name in self.names)}, from which the "
+                "recipe reads its scores; serve the checkpoint that it was written for, or give the name of the linear "
+                'head in this one as "head_names"'
+            )
+
+
+def add_linear_layer(model: torch.nn.Module, hidden_size: int, columns: int, names: tuple[str, ...]) -> None:
+    """Give `model` the layer that LinearHead reads."""
+    model.prm_head = LinearLayer(hidden_size, columns, names)

@@ -28,7 +28,7 @@ from vllm_prm.engine.positions import named_positions, names_positions
 from vllm_prm.engine.settings import TASKS, StepSettings
 from vllm_prm.engine.worker.batch import Batch
 from vllm_prm.engine.worker.head import ScoringHead
-from vllm_prm.engine.worker.own_heads import OwnHead, ValueHead
+from vllm_prm.engine.worker.own_heads import LinearHead, OwnHead
 from vllm_prm.engine.worker.read_out import Group, ReadOut, ReadOuts, tags_of
 from vllm_prm.engine.worker.score_cache import ScoreCache
 from vllm_prm.engine.worker.tags import GluedTags, Tags, tag_positions
@@ -79,8 +79,10 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        head = {"lm_head": ScoringHead, "own": OwnHead, "value": ValueHead}[settings.head](model)
+        head: Any = {"lm_head": ScoringHead, "own": OwnHead, "linear": LinearHead}[settings.head](model)
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
+        # A full softmax is over columns that nobody asks for, so the head must make it.
+        self._logits = head.log_probabilities if settings.activation == "full_softmax" else head
         self.settings = settings
         self.cache = cache
         self._read_outs = ReadOuts(settings)
@@ -182,7 +184,7 @@ class StepPooler(Pooler):
         """The engine's scoring logits of every scheduled token, to the token's own slot."""
         assert self.cache is not None
         ids = self._on_device(self.settings.scoring_ids, torch.int64, hidden_states.device)
-        logits = [self.head(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
+        logits = [self._logits(rows, ids) for rows in hidden_states.split(_ROWS_AT_ONCE)]
         self.cache.write(torch.cat(logits))
 
     def _read_cache(self, group: Group, device: torch.device) -> torch.Tensor:
@@ -197,7 +199,7 @@ class StepPooler(Pooler):
         if not any(group.sizes):
             return torch.empty((0, len(ids)), device=device)
         hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
-        return self.head(hidden, self._on_device(ids, torch.int64, device))
+        return self._logits(hidden, self._on_device(ids, torch.int64, device))
 
     def _values(self, logits: torch.Tensor, read_out: ReadOut) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""

@@ -21,7 +21,7 @@ class ReadOut(NamedTuple):
 
     scoring_ids: tuple[int, ...]
     weights: tuple[float, ...] | None  # None: every probability is returned, not their weighted sum
-    activation: str | None  # "softmax" or "sigmoid"; None: raw logits
+    activation: str | None  # as in `recipes.Recipe`; None: raw logits (of a full softmax: log-probabilities)
     flat: bool  # one row-major vector (task embed), or a matrix [steps, scoring tokens]
 
     def activated(self, logits: torch.Tensor) -> torch.Tensor:
@@ -29,6 +29,8 @@ class ReadOut(NamedTuple):
         values = logits.float()
         if self.activation is None:
             return values
+        if self.activation == "full_softmax":  # the head has divided by all of them already
+            return values.exp()
         return values.softmax(dim=-1) if self.activation == "softmax" else values.sigmoid()
 
 

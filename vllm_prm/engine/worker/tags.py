@@ -21,8 +21,8 @@ def tag_positions(prompts: np.ndarray, lengths: np.ndarray, tags: Tags, offset: 
     Ascending: of each tag, the last token's position plus `offset`. A position before the prompt (a tag that is its
     first token, read before it) is left out.
     """
-    is_end = _ends_of(prompts, tags[0])
-    for tag in tags[1:]:
+    is_end = np.zeros(prompts.shape, dtype=bool)
+    for tag in tags:
         is_end |= _ends_of(prompts, tag)
     prompt_indices, ends = np.nonzero(is_end)
     positions = ends + offset

@@ -26,6 +26,26 @@ RECIPES: dict[str, dict[str, Any]] = {
         "prompt": {"kind": "turns", "question": "{question} ", "tag": "+", "split": ["ки\n", "\n\n", "\n"]},
         "models": ["Llama3.1-8B-PRM-Mistral-Data"],
     },
+    "granite-3.3-prm": {
+        # The card's own example gives, in the order of its eight steps, 1.0, 1.0, 1.0, 0.9961, 0.9922, 0.0850, 0.4082
+        # and 0.8516 (bfloat16; the adapter's card 0.9999, 0.9997, 0.9992, 0.9993, 0.9996, 0.5195, 0.9416, 0.9943). The
+        # tag's tokens are those that its tokenizer makes of this text, as the card looks for them.
+        "step_tag": {"text": "<|start_of_role|>assistant<|end_of_role|>Y"},
+        "offset": -1,
+        "activation": "full_softmax",
+        "scoring_tokens": {"good": {"piece": "Y", "weight": 1.0}},
+        "prompt": {
+            "kind": "turns",
+            "question": "{question} ",
+            "step": "{step} Is this response correct so far (Y/N)?",
+            "tag": "Y",
+            "strip": "none",
+            "split": ["\n\n"],
+        },
+        "aggregation": "min",
+        "source": "https://huggingface.co/ibm-granite/granite-3.3-8b-math-prm-v2",
+        "models": ["granite-3.3-8b-math-prm-v2", "granite-3.3-8b-lora-math-prm"],
+    },
     "pathfinder": {
         # Ids are not in the source: the three tokens were added to Qwen 2.5's vocabulary.
         "step_tag": "<extra>",

@@ -1,4 +1,4 @@
-"""PRMs with a head of their own: scoring tokens are columns of its output, not vocabulary entries."""
+"""PRMs that vLLM runs with their head: scoring tokens are columns of its output, not vocabulary entries."""
 
 from typing import Any
 
@@ -26,16 +26,5 @@ RECIPES: dict[str, dict[str, Any]] = {
         "prompt": _QWEN_PROMPT,
         "source": "https://github.com/Gen-Verse/ReasonFlux/blob/main/ReasonFlux_PRM/README.md",
         "models": ["ReasonFlux-PRM-7B"],
-    },
-    "skywork-o1-prm": {
-        "step_tag": {"piece": "Ċ", "id": 198},  # a newline; also ends the question, where nothing is read
-        "head": "value",
-        "architecture": "Qwen2ForCausalLM",  # its config.json says Qwen2ForPrmModel: Skywork's own class
-        "activation": "sigmoid",
-        "scoring_tokens": {"good": {"id": 0, "weight": 1.0}},
-        "prompt": {"kind": "segments", "question": "{question}\n", "tag": "\n", "separator": "", "split": ["\n"]},
-        "aggregation": "mean",
-        "source": "https://github.com/SkyworkAI/skywork-o1-prm-inference/blob/main/model_utils/io_utils.py",
-        "models": ["Skywork-o1-Open-PRM-Qwen-2.5-1.5B", "Skywork-o1-Open-PRM-Qwen-2.5-7B"],
     },
 }

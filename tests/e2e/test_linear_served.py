@@ -1,0 +1,63 @@
+"""A PRM with a linear head on a server, known by its name: the routes, the client, and a search over prefixes."""
+
+from __future__ import annotations
+
+import httpx
+import other_heads
+import pytest
+import vocabularies
+from oracle import TOLERANCE
+from prompt_oracles import pure
+from server import serving
+
+from vllm_prm import PRMClient
+
+QUESTION = "What is 2 + 3 * 4 - 1, written as a number? Think about which operation comes first."
+STEPS = ["3 * 4 = 12", "2 + 12 = 14", "14 - 1 = 13. The answer is: 13"]
+VOCABULARY = 151680
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("linear") / "PURE-PRM-7B"
+    logits = other_heads.token_classes(folder, vocabularies.qwen25(), vocabulary=VOCABULARY, bias=4.0)
+    options = ("--task", "embed", "--dtype", "float32", "--block-size", "32", "--enforce-eager")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_PLUGINS", "prm")
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        with serving(tmp_path_factory.mktemp("log") / "linear.log", str(folder), *options) as url:
+            yield url, logits
+
+
+def rewards(logits, steps):
+    """PURE's p1 - p0 of each step."""
+    for read in pure(QUESTION, steps, vocabularies.qwen25()):
+        bad, good = logits(list(read.seen))[-1].softmax(-1).tolist()
+        yield good - bad
+
+
+def test_the_rewards_of_the_source_with_reuse(served):
+    url, logits = served
+    expected = [*rewards(logits, STEPS)]
+    assert min(expected) < 0, "a random head that finds no step wrong shows nothing of the threshold"
+    with PRMClient(url) as prm:
+        for count in (1, 2, 3, 3):
+            result = prm.score(QUESTION, STEPS[:count])
+            assert result.step_scores == pytest.approx(expected[:count], abs=TOLERANCE)
+        assert result.num_cached_tokens >= 64
+        assert result.first_error() == next(i for i, reward in enumerate(expected) if reward < 0)
+
+
+def test_the_routes(served):
+    url, logits = served
+    expected = [*rewards(logits, STEPS)]
+    body = {"question": QUESTION, "steps": STEPS}
+    (answer,) = httpx.post(f"{url}/v1/prm/score", json=body, timeout=60).json()["data"]
+    assert answer["step_scores"] == pytest.approx(expected, abs=TOLERANCE)
+    assert answer["first_error"] == next(i for i, reward in enumerate(expected) if reward < 0)
+    ids = list(pure(QUESTION, STEPS, vocabularies.qwen25())[-1].seen)
+    embedded = httpx.post(f"{url}/v1/embeddings", json={"input": ids}, timeout=60).json()["data"][0]["embedding"]
+    assert embedded == pytest.approx(expected, abs=TOLERANCE)
+    recipe = httpx.get(f"{url}/v1/prm/recipe", timeout=60).json()
+    assert recipe["labels"] == ["bad", "good"]
+    assert recipe["weights"] == [-1.0, 1.0]
