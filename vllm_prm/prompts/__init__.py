@@ -10,6 +10,7 @@ tags.py     the tags among the tokens, found and verified
 encoding.py many texts -> token ids at once, and the tokens of a text's beginning
 prefixes.py beginnings of prompts whose tokens are known
 cuts.py     where a tokenizer provably cuts a text
+mass.py     told once a judge has answered: whether it would rather have said something else
 """
 
 from vllm_prm.prompts.drafts import Prompt

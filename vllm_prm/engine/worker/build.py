@@ -50,7 +50,7 @@ def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> S
     from vllm_prm.engine.worker.score_cache import new_score_cache
 
     refuse_prompts_that_never_start(vllm_config)
-    if settings.activation == "full_softmax":
+    if settings.reads_vocabulary:
         _tell_of_the_whole_head(vllm_config)
     tokenizer = None  # looks at tags that are glued to a word; one rank tells of them
     if get_tensor_model_parallel_rank() == 0 and not vllm_config.model_config.skip_tokenizer_init:

@@ -81,8 +81,8 @@ class StepPooler(Pooler):
         super().__init__()
         head: Any = {"lm_head": ScoringHead, "own": OwnHead, "linear": LinearHead}[settings.head](model)
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
-        # A full softmax is over columns that nobody asks for, so the head must make it.
-        self._logits = head.log_probabilities if settings.activation == "full_softmax" else head
+        # Shares of the vocabulary are of columns that nobody asks for, so the head must make them.
+        self._logits = head.log_probabilities if settings.reads_vocabulary else head
         self.settings = settings
         self.cache = cache
         self._read_outs = ReadOuts(settings)
