@@ -22,20 +22,25 @@ def tokenizer_for(tokenizer: Any, card: ModelCard) -> Any:
     if tokenizer is not None and not isinstance(tokenizer, str | Path):
         return tokenizer
     source = str(tokenizer) if tokenizer is not None else card.root or card.id
+    return read_tokenizer(source, "give tokenizer= the folder or name of the model that the server runs")
+
+
+def read_tokenizer(source: str, otherwise: str) -> Any:
+    """The tokenizer in a folder, or of a name, as transformers reads it. otherwise: what to do if there is none.
+
+    Raises RecipeError without transformers, or if there is no tokenizer to be had.
+    """
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise RecipeError(
-            "a server without our plugin is asked with token ids, which are made on this side: pip install "
-            "'vllm-prm[tokenizer]', or give tokenizer= an object that has encode(), decode() and get_vocab()"
+            "the model's tokenizer is needed on this side, to make token ids of texts: pip install "
+            "'vllm-prm[tokenizer]'; PRMClient's tokenizer= also takes an object with encode(), decode() and get_vocab()"
         ) from error
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(
-            f"no tokenizer could be read from {source!r} ({str(error)[:200]}); give tokenizer= the folder or name of "
-            "the model that the server runs"
-        ) from error
+        raise RecipeError(f"no tokenizer could be read from {source!r} ({str(error)[:200]}); {otherwise}") from error
 
 
 async def check_same(transport: Transport, model: str, recipe: BoundRecipe) -> None:
