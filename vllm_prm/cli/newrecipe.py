@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from vllm_prm.cli.recipes import NEW_KINDS as KINDS
-from vllm_prm.cli.tryout import QUESTION, STEPS
+from vllm_prm.cli.tryout import QUESTION
 from vllm_prm.client.completions.tokenizers import read_tokenizer
 from vllm_prm.errors import PRMError, RecipeError, RequestError
 from vllm_prm.prompts import Scoring
 from vllm_prm.recipes import bind, load_recipe
 from vllm_prm.recipes.pieces import SPACE_MARKS
+
+# Steps that a new recipe is tried on: a full stop and a digit, both of which a tag may merge with.
+_SAMPLE = ["12 + 5 = 17.", "17 - 9 = 8", "So 8."]
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,14 @@ def _made(given: dict[str, str], tokenizer: Any, name: str) -> dict[str, Any]:
     try:
         return _tried(_tagged(given, tokenizer, name), tokenizer)
     except RequestError as error:
-        if given["tag"][:1].isspace():
-            raise
-        fields = _with_a_space(given, tokenizer, name)
+        fields = None if given["tag"][:1].isspace() else _with_a_space(given, tokenizer, name)
         if fields is None:
-            raise
-        print(f"note  the tag is written with a space before it; without one, {str(error).partition('. ')[0]}")
+            raise RequestError(
+                f"{error}. If the model was trained on steps that were tokenized each on its own, the kind is segments"
+            ) from error
+        print(
+            f"note  the tag is written {fields['prompt']['tag']!r}: without the space it merges with the step before it"
+        )
         return fields
 
 
@@ -158,7 +163,7 @@ def _tried(fields: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     """The same fields, if a solution can be read by them. Raises PRMError."""
     recipe = load_recipe(fields)
     if tokenizer is not None:
-        Scoring(QUESTION, list(STEPS), bind(recipe, tokenizer))
+        Scoring(QUESTION, _SAMPLE, bind(recipe, tokenizer))
     return fields
 
 
