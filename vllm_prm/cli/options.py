@@ -67,6 +67,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "with a prm.json, nor for a --server, unless it only completes text, without vllm-prm",
     )
     group.add_argument(
+        "--rubric",
+        metavar="TEXT",
+        help="any instruct model as a judge (--recipe judge, or a recipe like it): what makes a step a good one",
+    )
+    group.add_argument(
         "--server",
         metavar="URL",
         help="a server that runs, such as http://localhost:8000 (VLLM_PLUGINS=prm vllm serve M --task embed)",
