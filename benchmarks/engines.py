@@ -39,6 +39,7 @@ class Replay:
     finished: list[float]
     pooler: float = 0.0
     forward: float = 0.0
+    processor: float = 0.0  # seconds of all cores, which another's work on the machine makes longer by little
     peak: tuple[int, int] = (0, 0)  # resident memory of the process before the work, and its maximum during it
 
 
@@ -97,6 +98,7 @@ def _serve(model: str, way: str, tokens: Tokens, options: dict[str, Any], pipe: 
         finished: list[float] = []
         clock = [0.0] * (len(batches) + 1)
         with peak_of() as peak:
+            processor = -time.process_time()
             clock[0] = time.perf_counter()
             for number, batch in enumerate(batches, start=1):
                 if timed:
@@ -105,12 +107,13 @@ def _serve(model: str, way: str, tokens: Tokens, options: dict[str, Any], pipe: 
                 else:
                     outputs += worker.run(batch)
                 clock[number] = time.perf_counter()
+            processor += time.process_time()
         each = [end - start for start, end in pairwise(clock)]
         prompts = [ids for batch in batches for ids in batch]
         scores = [] if way in UNSCORED else [worker.scores(*pair) for pair in zip(prompts, outputs, strict=True)]
         cached = [worker.cached(output) for output in outputs]
         peaks = (peak.before, peak.most)
-        spent = {"pooler": worker.inside["pooler"], "forward": worker.inside["model"]}
+        spent = {"pooler": worker.inside["pooler"], "forward": worker.inside["model"], "processor": processor}
         pipe.send(Replay(sum(each), scores, cached, each, finished, **spent, peak=peaks))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from turns import RESULTS
 
 HERE = Path(__file__).parent
-ENGINES = ["best_of_n", "search", "http_singles", "tail", "one_engine"]
+ENGINES = ["best_of_n", "search", "http_singles", "tail", "one_engine", "whole_vocabulary"]
 ALL = [*ENGINES, "cached_blocks", "pooler_host", "host", "host_http"]
 
 

@@ -148,9 +148,13 @@ def difference(played: Played) -> float:
     return max((largest_difference(*pair) for pair in pairs), default=0.0)
 
 
-def faster(played: Played, other: str, than: str) -> dict[str, float]:
-    """Seconds of `than` over seconds of `other`, turn by turn: the median, and how far the turns spread."""
-    ratios = sorted(played[than][n].seconds / played[other][n].seconds for n in played[than] if n in played[other])
+def faster(played: Played, other: str, than: str, what: str = "seconds") -> dict[str, float]:
+    """Seconds of `than` over seconds of `other`, turn by turn: the median, and how far the turns spread.
+
+    what: a field of Replay, to compare that instead.
+    """
+    pairs = [(played[than][n], played[other][n]) for n in played[than] if n in played[other]]
+    ratios = sorted(getattr(one, what) / getattr(two, what) for one, two in pairs)
     quarter = len(ratios) // 4
     return {
         "median": statistics.median(ratios),

@@ -2,6 +2,7 @@
 
   ours          convert=embed, STEP pooler config, scores kept beside the prefix cache
   whole         the same without prefix caching: every prompt is computed whole
+  vocabulary, vocabulary_whole  the two with a recipe whose softmax is over the whole vocabulary
   generated     an engine that generates text, asked step by step: PRM(..., runner="generate")
   floor         convert=embed, no STEP: vLLM's own embedding, which is the forward pass and one row per prompt
   floor_reuse   the floor with prefix caching: what reuse leaves to do, without any scores
@@ -24,6 +25,7 @@ from model import Tokens
 
 TOP = 20  # vLLM's own limit of logprobs per position (--max-logprobs)
 TOP_LOGPROBS = ("logprobs", "logprobs_time")
+OVER_ALL = ("vocabulary", "vocabulary_whole")
 
 
 def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
@@ -31,6 +33,7 @@ def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
     step = {"pooling_type": "STEP", "step_tag_id": tokens.tag}
     scoring = {**step, "returned_token_ids": list(tokens.scoring)}
     embed: dict[str, Any] = {"runner": "pooling", "convert": "embed"}
+    over_all = {"prm": {**recipe_of(tokens), "activation": "full_softmax"}}
     classifier = {
         "classifier_from_token": list(tokens.pieces),
         "method": "no_post_processing",
@@ -39,6 +42,8 @@ def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
     return {
         "ours": ("embed", {**embed, "pooler_config": scoring, "enable_prefix_caching": True}),
         "whole": ("embed", {**embed, "pooler_config": scoring, "enable_prefix_caching": False}),
+        "vocabulary": ("embed", {**embed, "hf_overrides": over_all, "enable_prefix_caching": True}),
+        "vocabulary_whole": ("embed", {**embed, "hf_overrides": over_all, "enable_prefix_caching": False}),
         "floor": ("embed", {**embed, "enable_prefix_caching": False}),
         "floor_reuse": ("embed", {**embed, "enable_prefix_caching": True}),
         "native": (
@@ -55,6 +60,15 @@ def options_of(way: str, tokens: Tokens) -> tuple[str, dict[str, Any]]:
         "token_logprobs": ("generate", {"enable_prefix_caching": False}),
         "generated": ("generate", {"enable_prefix_caching": True}),
     }[way.split("#")[0]]
+
+
+def recipe_of(tokens: Tokens) -> dict[str, Any]:
+    scoring = zip(("good", "bad"), tokens.scoring, (1.0, 0.0), strict=True)
+    return {
+        "name": "benchmark",
+        "step_tag": {"id": tokens.tag},
+        "scoring_tokens": {label: {"id": id_, "weight": weight} for label, id_, weight in scoring},
+    }
 
 
 def token_logprobs_of(ids: list[int], tokens: Tokens) -> dict[str, Any]:
@@ -87,7 +101,8 @@ class Engine:
         if self.task == "generate":
             self.params: Any = SamplingParams(max_tokens=1, temperature=0.0, logprobs=TOP, prompt_logprobs=TOP)
         else:
-            self.params = PoolingParams(task=self.task)
+            # Logits, of which `scores` makes the two columns' own shares, as the others give them.
+            self.params = PoolingParams(task=self.task, use_activation=False if self.way in OVER_ALL else None)
             self.llm.apply_model(lambda model: self._watch("pooler", model.pooler))
         self.llm.apply_model(lambda model: self._watch("model", model))
 
@@ -140,6 +155,8 @@ class Engine:
     def scores(self, ids: list[int], output: Any) -> list[float]:
         if self.way == "generated":
             return self.reads.scores(output)
+        if self.way in OVER_ALL:
+            return output.outputs.data.view(-1, len(self.tokens.scoring)).softmax(-1).flatten().tolist()
         if self.task != "generate":
             return output.outputs.data.flatten().tolist()
         import torch

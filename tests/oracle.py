@@ -30,6 +30,11 @@ class Oracle:
         rows = torch.tensor(positions, dtype=torch.long)  # transformers runs its own full head, on these rows only
         return self.model(torch.tensor([ids]), logits_to_keep=rows).logits[0][:, list(scoring)]
 
+    def shares(self, ids: list[int], positions: list[int], scoring: tuple[int, ...]) -> torch.Tensor:
+        """[positions, scoring tokens]: of the whole vocabulary."""
+        every = tuple(range(self.model.config.vocab_size))
+        return self.logits_at(ids, positions, every).softmax(-1)[:, list(scoring)]
+
     def probabilities(self, ids: list[int], tag: int = TAG, scoring: tuple[int, ...] = (PLUS, MINUS)) -> torch.Tensor:
         return self.logits(ids, tag, scoring).softmax(-1)
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT, TINY_PRM
+from oracle import Oracle
 from score_requests import QUESTION, WRONG
 from server import serving
 
@@ -27,6 +28,7 @@ KEY = "k"
 LONGEST = 512
 BLOCK = 32
 RECIPE = find_recipe(TINY_PRM)
+SHARES = {**RECIPE.to_dict(), "name": "shares", "activation": "full_softmax"}  # P(good) among all tokens
 
 
 @contextmanager
@@ -67,6 +69,13 @@ def prompt_of(question: str, steps: list[str]) -> Prompt:
     """A solution's one prompt."""
     (prompt,) = Scoring(question, steps, bind(RECIPE, _tokenizer())).prompts
     return prompt
+
+
+def shares_of_solutions(count: int) -> list[list[float]]:
+    """What the first of SOLUTIONS score by SHARES, by transformers."""
+    oracle, (good, _) = Oracle(TINY_PRM), bind(RECIPE, _tokenizer()).scoring_ids
+    prompts = [prompt_of(*one) for one in SOLUTIONS[:count]]
+    return [oracle.shares(list(p.token_ids), list(p.positions), (good,))[:, 0].tolist() for p in prompts]
 
 
 def ids(question: str, steps: list[str]) -> list[int]:

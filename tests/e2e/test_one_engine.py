@@ -8,17 +8,13 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from conftest import TINY_PRM, running
-from oracle import Oracle
-from tiny_server import SOLUTIONS
+from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
 
 from vllm_prm import PRM, EngineError, RecipeError, RequestError, UnsupportedError, load_recipe
-from vllm_prm.prompts import Scoring
-from vllm_prm.recipes import bind
 
 BLOCK, LONGEST = 32, 512  # the smallest block of the CPU
 OPTIONS = {"max_model_len": LONGEST, "block_size": BLOCK, "enable_chunked_prefill": True, "max_num_batched_tokens": 256}
 TEXT = "Mia has 12 apples. Step 1: 12"
-VARIANT = {**load_recipe(TINY_PRM + "/prm.json").to_dict(), "name": "variant"}
 CHANGED = {"activation": "sigmoid", "scoring_tokens": {"good": {"piece": "▁+", "id": 332, "weight": 1.0}}}
 
 
@@ -68,15 +64,10 @@ def test_the_scores_of_a_pooling_engine(prm, pooled):
 
 def test_probabilities_over_the_whole_vocabulary(llm):
     """Which is what such an engine gives: they are taken as they are."""
-    good = load_recipe(TINY_PRM + "/prm.json").to_dict()["scoring_tokens"]["good"]
-    recipe = load_recipe({**VARIANT, "activation": "full_softmax", "scoring_tokens": {"good": good}})
-    oracle, prm = Oracle(TINY_PRM), PRM.from_llm(llm, recipe)
-    vocabulary = tuple(range(oracle.model.config.vocab_size))
-    for question, steps in SOLUTIONS[:3]:
-        (prompt,) = Scoring(question, steps, bind(recipe, llm.get_tokenizer())).prompts
-        whole = oracle.logits_at(list(prompt.token_ids), list(prompt.positions), vocabulary).softmax(-1)
-        found = prm.score(question, steps).step_scores
-        assert list(found) == pytest.approx(whole[:, good["id"]].tolist(), abs=1e-5)
+    recipe = load_recipe(SHARES)
+    for (question, steps), expected in zip(SOLUTIONS, shares_of_solutions(3), strict=False):
+        found = PRM.from_llm(llm, recipe).score(question, steps).step_scores
+        assert list(found) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_prefix_cache_makes_steps_cheap(prm):

@@ -10,7 +10,7 @@ import pytest
 from adapters import RANK, adapter
 from conftest import TINY_PRM
 from server import serving
-from tiny_server import SOLUTIONS
+from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
 
 from vllm_prm import PRM, EngineError, PRMClient, RecipeError, RequestError, load_recipe
 
@@ -126,6 +126,11 @@ def test_a_server_without_our_plugin(plain_url, expected):
         assert all(scores.num_cached_tokens == scores.num_prompt_tokens for scores in again)
         ranking = client.rank(SOLUTIONS[0][0], [SOLUTIONS[0][1], SOLUTIONS[0][1][:1]])
     assert len(ranking.results) == 2
+
+
+def test_probabilities_over_the_whole_vocabulary_from_a_plain_server(plain_url):
+    with PRMClient(plain_url, recipe=load_recipe(SHARES)) as client:
+        close_to(client.score_batch(SOLUTIONS[:3], progress=False), shares_of_solutions(3))
 
 
 def test_without_a_recipe_a_plain_server_says_what_to_do(plain_url):

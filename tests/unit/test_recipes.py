@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
+from conftest import ROOT
 
 from vllm_prm import PRMError, Recipe, RecipeError, find_recipe, load_recipe
 from vllm_prm.recipes import recipe_names
@@ -179,3 +181,10 @@ def test_scores_are_a_weighted_sum_so_weights_line_up_with_tokens():
     recipe = load_recipe(MINE)
     assert isinstance(recipe, Recipe)
     assert len(recipe.weights) == len(recipe.scoring_tokens)
+
+
+def test_the_documentation_names_every_recipe_and_its_examples_are_recipes():
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert [name for name in recipe_names() if f"`{name}`" not in page] == []
+    examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert [load_recipe(example).name for example in examples] == ["mine", "my-prm"]

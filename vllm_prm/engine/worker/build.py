@@ -52,8 +52,8 @@ def _about_prompts(bound: BoundRecipe) -> Iterator[str]:
         yield f"The model is asked: {chats}; read where it would answer {' or '.join(map(repr, bound.scoring_texts))}."
     if not bound.step_tags:
         yield (
-            f"Recipe {bound.recipe.name} has no step tag: a text by itself (/v1/embeddings, LLM.encode) has no steps and "
-            "an empty list of scores; send a question and its steps (/v1/prm/score, PRM, PRMClient)."
+            f"Recipe {bound.recipe.name} has no step tag: a text by itself (/v1/embeddings, LLM.encode) has no steps, "
+            "so its list of scores is empty; send a question and its steps (/v1/prm/score, PRM, PRMClient)."
         )
 
 

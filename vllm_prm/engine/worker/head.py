@@ -24,11 +24,13 @@ _LOGITS_PER_CALL = 2**26
 class ScoringHead:
     """Logits of chosen tokens through `model.compute_logits`.
 
-    whole_because: why the whole head runs; None where the scoring columns do (or before `prepare`).
+    for_all: whether it is asked for `log_probabilities`. whole_because: why the whole head runs for a call; None where
+    the scoring columns do (or before `prepare`).
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, for_all: bool = False) -> None:
         self._model = model
+        self._for_all = for_all
         self._columns: HeadColumns | None = None  # None until `prepare`
         self._rows_per_call = 1
         self.whole_because: str | None = None
@@ -46,7 +48,8 @@ class ScoringHead:
         self.prepare(hidden)
         assert self._columns is not None
         in_parts = self.whole_because is None
-        parts = [self._columns.log_probabilities(rows, ids, in_parts) for rows in hidden.split(self._rows_per_call)]
+        rows_per_call = max(1, self._rows_per_call // 2)  # logits, and their softmax beside them
+        parts = [self._columns.log_probabilities(rows, ids, in_parts) for rows in hidden.split(rows_per_call)]
         return torch.cat(parts)
 
     @property
@@ -85,7 +88,7 @@ class ScoringHead:
                 head = HeadColumns(self._model).first_head(parameter.new_zeros((1, hidden_size), dtype=dtype))
                 # OPT projects what its last layer gives to the width of its head, which need not be hidden_size.
                 self.prepare(parameter.new_zeros((1, head.embedding_dim), dtype=dtype))
-            if self.whole_because is None:
+            if self.whole_because is None and not self._for_all:
                 _free_prepared_copy(head)
         except Exception as error:  # noqa: BLE001 - to start is worth more than to check early
             logger.info("The output head is checked with the first batch: %s: %s", type(error).__name__, error)

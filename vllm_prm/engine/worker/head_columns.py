@@ -41,6 +41,18 @@ class _StandIn:
         self.weight = weight
 
 
+class _OnThisRank:
+    """A head that says it is whole, so that LogitsProcessor gathers nothing: its own kernel runs, on its own rows."""
+
+    tp_size = 1
+
+    def __init__(self, head: Any) -> None:
+        self._head = head
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._head, name)
+
+
 class HeadColumns:
     """The way to a model's LogitsProcessors, found once its weights are loaded (loading replaces modules).
 
@@ -72,28 +84,27 @@ class HeadColumns:
         otherwise the logits of the whole vocabulary are gathered on every rank.
         """
         start: int | None = None  # of this rank's part, if it computes one
+        size: int | None = None  # of that part; None: all
 
         def keep_a_part(processor: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            nonlocal start
+            nonlocal start, size
             call = _CALL.bind(processor, *args, **kwargs).arguments
-            head, bias = call["lm_head"], call.get("embedding_bias")
+            head = call["lm_head"]
             if head.tp_size == 1:
                 return None
             start = head.shard_indices.org_vocab_start_index
             size = head.shard_indices.org_vocab_end_index - start  # rows behind are padding
-            call["lm_head"] = _StandIn(head.weight[:size])
-            call["embedding_bias"] = None if bias is None else bias[:size]
+            call["lm_head"] = _OnThisRank(head)
             del call["self"]
             return (), call
 
         with self.at_processors(before=keep_a_part if in_parts else None):
-            logits = self.model.compute_logits(hidden).float()
-        total = logits.logsumexp(dim=-1, keepdim=True)
+            logits = self.model.compute_logits(hidden).float()[:, :size]
         if start is None:
-            return logits[:, ids] - total
+            return logits.log_softmax(dim=-1)[:, ids]
         is_here = (ids >= start) & (ids < start + logits.shape[-1])
         columns = logits[:, (ids - start).clamp(0, logits.shape[-1] - 1)].where(is_here, logits.new_zeros(()))
-        totals = tensor_model_parallel_all_gather(total)
+        totals = tensor_model_parallel_all_gather(logits.logsumexp(dim=-1, keepdim=True))
         return tensor_model_parallel_all_reduce(columns) - totals.logsumexp(dim=-1, keepdim=True)
 
     def heads(self, hidden: torch.Tensor) -> tuple[list[Any], torch.Tensor]:

@@ -79,10 +79,13 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        head: Any = {"lm_head": ScoringHead, "own": OwnHead, "linear": LinearHead}[settings.head](model)
+        self._of_all = settings.reads_vocabulary
+        head: Any = {
+            "lm_head": lambda: ScoringHead(model, self._of_all),
+            "own": lambda: OwnHead(model),
+            "linear": lambda: LinearHead(model),
+        }[settings.head]()
         object.__setattr__(self, "head", head)  # not a submodule: the model owns us, not we it
-        # Shares of the vocabulary are of columns that nobody asks for, so the head must make them.
-        self._logits = head.log_probabilities if settings.reads_vocabulary else head
         self.settings = settings
         self.cache = cache
         self._read_outs = ReadOuts(settings)
@@ -200,6 +203,11 @@ class StepPooler(Pooler):
             return torch.empty((0, len(ids)), device=device)
         hidden = hidden_states.index_select(0, _moved(np.concatenate(group.rows), device))
         return self._logits(hidden, self._on_device(ids, torch.int64, device))
+
+    def _logits(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """[N, tokens]; of a full softmax, which is over columns that nobody asks for, its logarithm."""
+        logits: torch.Tensor = self.head.log_probabilities(hidden, ids) if self._of_all else self.head(hidden, ids)
+        return logits
 
     def _values(self, logits: torch.Tensor, read_out: ReadOut) -> torch.Tensor:
         """[N, tokens] logits -> [N] step scores with weights, else [N, tokens] probabilities or logits; float32."""
