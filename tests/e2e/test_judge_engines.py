@@ -1,10 +1,12 @@
-"""The recipe `judge` on engines: a random model against transformers, and a real small instruct model if it is there."""
+"""The recipe `judge` on engines: a random model against transformers, and a real instruct model if there is one."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from functools import cache
+import re
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from vllm_prm import PRM, StepScores, load_recipe
+from vllm_prm.cli import main
+from vllm_prm.cli.sources import ModelSource
 from vllm_prm.evaluate import evaluate, load_benchmark
 from vllm_prm.prompts import Scoring
 from vllm_prm.recipes import bind
@@ -86,6 +90,23 @@ def test_a_chat_per_step_shares_the_question(prm, shares):
     result = scoring.result()
     assert result.step_scores == pytest.approx((of_both[:, 0] / of_both.sum(1)).tolist(), abs=TOLERANCE)
     assert result.num_cached_tokens > 0.5 * result.num_prompt_tokens
+
+
+def test_the_command_line_shows_what_it_reads_and_the_scores(prm, folder, capsys, monkeypatch):
+    """On the engine that is there, instead of one that --score starts."""
+
+    @contextmanager
+    def opened(self):
+        yield partial(prm.score_batch, on_error="return", progress=False)
+
+    monkeypatch.setattr(ModelSource, "open", opened)
+    words = ["recipes", "--try", "judge", "--model", folder, "--question", QUESTION, "--steps", *STEPS, "--score"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    result = prm.score(QUESTION, STEPS)
+    assert f"prompt: {result.num_prompt_tokens} tokens, {len(STEPS)} of them read" in out
+    for score, (yes, no), mass in zip(result.step_scores, result.probabilities, result.answer_mass, strict=True):
+        assert re.search(rf"{score:.4f} +{yes:.4f} +{no:.4f} +{mass:.4f}", out)
 
 
 def test_over_the_whole_vocabulary(prm, shares):

@@ -9,9 +9,11 @@ import os
 import pty
 import re
 import select
+import shlex
 import sys
 import threading
 from functools import cache
+from pathlib import Path
 
 import pytest
 import vocabularies
@@ -23,6 +25,7 @@ from vllm_prm import load_recipe
 from vllm_prm.cli import main
 from vllm_prm.cli.tryout import QUESTION, STEPS
 
+DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
 COLOURS = re.compile(r"\033\[[0-9;]*m")
 TINY_BY_FLAGS = ["--tag", "ки", "--good", "+", "--bad", "-", "--model", TINY_PRM]
 
@@ -97,7 +100,7 @@ def typist(monkeypatch, tmp_path):
 
 
 def written(path):
-    return json.loads(open(path, encoding="utf-8").read())
+    return json.loads(Path(path).read_text("utf-8"))
 
 
 def test_new_by_flags(recipes):
@@ -182,12 +185,11 @@ def test_new_of_a_tag_that_merges_with_a_full_stop(recipes, tmp_path_factory):
 
 
 def test_new_leaves_files_and_other_commands_alone(recipes):
-    with open("mine.json", "w", encoding="utf-8") as file:
-        file.write("mine")
+    Path("mine.json").write_text("mine")
     status, _, err = recipes("--new", "mine.json", *TINY_BY_FLAGS)
     assert status == 2
     assert "mine.json is there already; give another name, or --overwrite" in err
-    assert open("mine.json", encoding="utf-8").read() == "mine"
+    assert Path("mine.json").read_text("utf-8") == "mine"
     assert recipes("--new", "mine.json", *TINY_BY_FLAGS, "--overwrite")[0] == 0
     assert load_recipe("mine.json").name == "mine"
     assert "there is no folder nowhere" in recipes("--new", "nowhere/mine.json", *TINY_BY_FLAGS)[2]
@@ -258,7 +260,8 @@ def test_try_of_a_chat_per_step(recipes, tmp_path_factory):
     folder = saved(qwen(THINKS), tmp_path_factory.mktemp("tokenizers") / "thinks")
     _, out, _ = recipes("--try", "judge", "--model", folder)
     assert "one chat per step" in out
-    assert "prompt 1 of 2: " in out and "prompt 2 of 2: " in out
+    assert "prompt 1 of 2: " in out
+    assert "prompt 2 of 2: " in out
     assert out.count("⟦↵↵⟧") == 2  # the empty thought ends in a blank line
 
 
@@ -321,6 +324,19 @@ def test_a_terminal_that_wants_no_colour(typist, monkeypatch, variable):
     seen = typist.run(["recipes", "--try", TINY_PRM, "--model", TINY_PRM])
     assert "\033" not in seen
     assert seen.count("⟦ ки⟧") == 2
+
+
+def test_the_documented_minute(recipes):
+    """docs/recipes.md: its flags, and what --try prints."""
+    documented = (
+        DOCS.read_text("utf-8").partition("## A recipe of your own in one minute")[2].partition("## The file")[0]
+    )
+    blocks = re.findall(r"```\n(.*?)```", documented, re.DOTALL)
+    flags, tried = (block.replace("examples/tiny-prm", TINY_PRM).replace("\\\n", "") for block in blocks[1:3])
+    assert recipes(*shlex.split(flags)[2:])[0] == 0
+    command, _, shown = tried.partition("\n")
+    _, out, _ = recipes(*shlex.split(command)[3:])
+    assert out == shown
 
 
 def test_shown_white_space_and_bytes(capsys):

@@ -113,6 +113,13 @@ def test_words_are_tried_in_order_and_none_that_fits_is_told():
         bind(load_recipe({"base": "judge", "scoring_tokens": words}), vocabularies.qwen25())
 
 
+def test_an_opening_that_ends_in_a_space_merges_with_the_word():
+    tokenizer = real_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }} = {% endfor %}"
+    with pytest.raises(RecipeError, match=r"'Yes' merges with the text before it, as \['▁Yes'\]"):
+        bind(JUDGE, tokenizer)
+
+
 def test_a_tokenizer_that_cannot_ask_is_refused():
     with pytest.raises(RecipeError, match="this tokenizer's chat template cannot"):
         bind(JUDGE, qwen(None))
@@ -183,7 +190,7 @@ def test_a_model_that_wants_to_say_something_else_is_told_of(caplog):
         for _ in range(11):
             watch.look(unsure)
     first, second = caplog.messages
-    assert first.startswith("In 1 solution(s) the answers of recipe 'judge' ('Yes' or ' Yes' or 'yes'")
+    assert first.startswith("In 1 solution(s) the answers of recipe 'judge' (yes and no)")
     assert "had less than 0.5 of the probability together (on average 0.51 over all steps so far)" in first
     assert second.startswith("In 10 solution(s)")
 

@@ -39,7 +39,7 @@ class MassWatch:
 
 
 def _warning(recipe: Recipe, count: int, mean: float) -> str:
-    answers = " and ".join(token.spelled for token in recipe.scoring_tokens)
+    answers = " and ".join(recipe.labels)
     return (
         f"In {count} solution(s) the answers of recipe {recipe.name!r} ({answers}) had less than {LEAST_MASS} of the "
         f"probability together (on average {mean:.2f} over all steps so far): this model would rather say something "

@@ -104,7 +104,9 @@ def answer_token(recipe: Recipe, token: ScoringToken, place: AnswerPlace, tokeni
             rest = token_ids[len(before) :]
             if token_ids[: len(before)] == before and len(rest) == 1:
                 return rest[0]
-        splits.append(f"{word!r} is {[str(piece) for piece in tokenizer.convert_ids_to_tokens(rest)]}")
+            merges = token_ids[: len(before)] != before
+        pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(token_ids[len(before) - merges :])]
+        splits.append(f"{word!r} {'merges with the text before it, as' if merges else 'is'} {pieces}")
     raise RecipeError(
         f"recipe {recipe.name!r}: no word for its {token.label!r} token is a single token where an answer of this "
         f"model begins ({'; '.join(splits)}). Give other words for it, for example "
