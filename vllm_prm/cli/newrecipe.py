@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vllm_prm.cli.recipes import NEW_KINDS as KINDS
+from vllm_prm.cli.options import NEW_KINDS as KINDS
 from vllm_prm.cli.tryout import QUESTION
 from vllm_prm.client.completions.tokenizers import read_tokenizer
 from vllm_prm.errors import PRMError, RecipeError, RequestError

@@ -23,7 +23,6 @@ EXAMPLES = """examples:
   vllm-prm recipes --try my-prm.json --model ./my-prm --score -- --dtype float32
 
 exit status: 0; 1 no such recipe, or a fault was found in it; 2 the command line is wrong"""
-NEW_KINDS = ("raw", "chat", "turns", "segments", "judge")  # those that a few answers describe
 
 
 def add_parser(commands: Any) -> None:
@@ -40,7 +39,9 @@ def add_parser(commands: Any) -> None:
 def _add_new(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--new", metavar="FILE", help="write a recipe to this JSON file")
     group.add_argument("--overwrite", action="store_true", help="even if the file is there")
-    group.add_argument("--kind", choices=NEW_KINDS, help="how the prompt is written (raw); judge: any instruct model")
+    group.add_argument(
+        "--kind", choices=options.NEW_KINDS, help="how prompts are written (raw); judge: asked of any model"
+    )
     group.add_argument("--tag", metavar="TEXT", help="the text that ends a step; \\n is a newline")
     group.add_argument("--read", choices=("at", "before"), help="at the tag (the default), or at the token before it")
     group.add_argument("--good", metavar="TOKEN", help="that a good step has; a word of the answer for a judge")
