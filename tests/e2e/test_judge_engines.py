@@ -145,7 +145,7 @@ def test_a_real_instruct_model_judges_prmbench(tmp_path, capsys):
 
 
 def dequantized(folder):
-    """The package's weights as a checkpoint in float32, which vLLM loads; it reads no GGUF itself on a CPU."""
+    """The package's weights as a checkpoint in float32, which vLLM loads; of a GGUF file vLLM 0.32 reads no config."""
     package = Path(importlib.util.find_spec(SMOLLM[0]).origin).parent
     (weights,) = package.glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(package, gguf_file=weights.name, dtype=torch.float32)

@@ -191,8 +191,11 @@ def test_a_model_that_wants_to_say_something_else_is_told_of(caplog):
             watch.look(unsure)
     first, second = caplog.messages
     assert first.startswith("In 1 solution(s) the answers of recipe 'judge' (yes and no)")
-    assert "had less than 0.5 of the probability together (on average 0.51 over all steps so far)" in first
+    assert "less than 0.5 of the probability together, at the first step or on average (over all steps so far" in first
     assert second.startswith("In 10 solution(s)")
+    caplog.clear()
+    MassWatch(JUDGE).look(StepScores.from_logits(np.log([[0.3, 0.1], [0.9, 0.1]]), JUDGE))  # it copied its first answer
+    assert len(caplog.messages) == 1
 
 
 def test_every_scoring_is_watched(caplog):

@@ -31,7 +31,9 @@ class MassWatch:
         with self._lock:
             self._num_steps += len(scores)
             self._total += sum(scores.answer_mass)
-            is_low = sum(scores.answer_mass) < LEAST_MASS * len(scores)
+            # In one chat a model sees itself answer, and does so more readily at the next step: SmolLM2's mass rises
+            # from 0.54 to 0.96 at the second one. The first step says what it would do by itself.
+            is_low = min(scores.answer_mass[0], sum(scores.answer_mass) / len(scores)) < LEAST_MASS
             self._num_low += is_low
             count, mean = self._num_low, self._total / self._num_steps
         if is_low and str(count).strip("0") == "1":
@@ -42,9 +44,9 @@ def _warning(recipe: Recipe, count: int, mean: float) -> str:
     answers = " and ".join(recipe.labels)
     return (
         f"In {count} solution(s) the answers of recipe {recipe.name!r} ({answers}) had less than {LEAST_MASS} of the "
-        f"probability together (on average {mean:.2f} over all steps so far): this model would rather say something "
-        "else, so its scores mean little. Ask otherwise (prompt.rubric and prompt.step in the recipe), name the words "
-        "it does answer with (scoring_tokens), or use another model."
+        f"probability together, at the first step or on average (over all steps so far {mean:.2f}): this model would "
+        "rather say something else, so its scores mean little. Ask otherwise (prompt.rubric and prompt.step in the "
+        "recipe), name the words it does answer with (scoring_tokens), or use another model."
     )
 
 
