@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import re
 from contextlib import contextmanager
 from functools import cache, partial
@@ -23,6 +22,7 @@ from vllm_prm.cli import main
 from vllm_prm.cli.sources import ModelSource
 from vllm_prm.evaluate import evaluate, load_benchmark
 from vllm_prm.prompts import Scoring
+from vllm_prm.prompts.mass import mass_watch
 from vllm_prm.recipes import bind
 
 BLOCK, VOCABULARY = 32, 151680
@@ -62,15 +62,15 @@ def shares(folder):
     return shares
 
 
-def test_a_solution_that_grows_is_judged_from_the_cache(prm, shares, caplog):
-    with caplog.at_level(logging.WARNING):
-        for count in range(1, len(STEPS) + 1):
-            result = prm.score(QUESTION, STEPS[:count])
-            of_both = shares(judge)[:count]
-            assert result.step_scores == pytest.approx((of_both[:, 0] / of_both.sum(1)).tolist(), abs=TOLERANCE)
-            assert result.answer_mass == pytest.approx(of_both.sum(1).tolist(), abs=TOLERANCE)
-            assert result.answer_mass == pytest.approx(of_both.sum(1).tolist(), rel=1e-3)
-    assert "would rather say something else" in caplog.text  # random weights have no answers
+def test_a_solution_that_grows_is_judged_from_the_cache(prm, shares, vllm_log):
+    mass_watch.cache_clear()  # other tests' judges may have been told of
+    for count in range(1, len(STEPS) + 1):
+        result = prm.score(QUESTION, STEPS[:count])
+        of_both = shares(judge)[:count]
+        assert result.step_scores == pytest.approx((of_both[:, 0] / of_both.sum(1)).tolist(), abs=TOLERANCE)
+        assert result.answer_mass == pytest.approx(of_both.sum(1).tolist(), abs=TOLERANCE)
+        assert result.answer_mass == pytest.approx(of_both.sum(1).tolist(), rel=1e-3)
+    assert "would rather say something else" in vllm_log.text  # random weights have no answers
     again = prm.score(QUESTION, STEPS)
     assert again.num_cached_tokens >= again.num_prompt_tokens - BLOCK
     assert again.step_scores == pytest.approx(result.step_scores, abs=TOLERANCE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 
 import numpy as np
@@ -178,33 +177,34 @@ def test_two_way_and_over_the_whole_vocabulary():
     assert whole.step_scores == pytest.approx([0.6, 0.1, 0.02])
     assert two_way.answer_mass == whole.answer_mass == pytest.approx([0.8, 0.4, 0.04])
     assert two_way.to_dict()["answer_mass"] == two_way.answer_mass
+    without = load_recipe({"base": "judge", "answer_mass": False})
+    assert (JUDGE.reads_vocabulary, without.reads_vocabulary) == (True, False)
+    assert StepScores.from_logits(LOGITS + 7, without).step_scores == pytest.approx(two_way.step_scores)
     assert StepScores.from_logits(LOGITS, load_recipe("math-shepherd")).answer_mass == ()
 
 
-def test_a_model_that_wants_to_say_something_else_is_told_of(caplog):
+def test_a_model_that_wants_to_say_something_else_is_told_of(vllm_log):
     watch = MassWatch(JUDGE)
     sure, unsure = StepScores.from_logits(LOGITS[:1], JUDGE), StepScores.from_logits(LOGITS, JUDGE)
-    with caplog.at_level(logging.WARNING):
-        watch.look(sure)
-        assert not caplog.records
-        for _ in range(11):
-            watch.look(unsure)
-    first, second = caplog.messages
+    watch.look(sure)
+    assert not vllm_log.records
+    for _ in range(11):
+        watch.look(unsure)
+    first, second = vllm_log.messages
     assert first.startswith("In 1 solution(s) the answers of recipe 'judge' (yes and no)")
     assert "less than 0.5 of the probability together, at the first step or on average (over all steps so far" in first
     assert second.startswith("In 10 solution(s)")
-    caplog.clear()
+    vllm_log.clear()
     MassWatch(JUDGE).look(StepScores.from_logits(np.log([[0.3, 0.1], [0.9, 0.1]]), JUDGE))  # it copied its first answer
-    assert len(caplog.messages) == 1
+    assert len(vllm_log.messages) == 1
 
 
-def test_every_scoring_is_watched(caplog):
+def test_every_scoring_is_watched(vllm_log):
     mass_watch.cache_clear()
     _, scoring = reads(JUDGE, vocabularies.qwen25())
     scoring.take([np.log(np.full((len(STEPS), 2), 0.1, np.float32))])
-    with caplog.at_level(logging.WARNING):
-        assert scoring.result().answer_mass == pytest.approx([0.2] * len(STEPS))
-    assert "would rather say something else" in caplog.text
+    assert scoring.result().answer_mass == pytest.approx([0.2] * len(STEPS))
+    assert "would rather say something else" in vllm_log.text
 
 
 def test_logits_that_are_no_shares_are_refused():
