@@ -28,7 +28,7 @@ import host_model
 from turns import machine
 
 SOLUTIONS = Path(__file__).parent / "data" / "prmbench-180.jsonl"
-LONG = ("judge", "dialogue")  # many prompts a solution: fewer solutions
+LONG = ("passes", "dialogue")  # many prompts a solution: fewer solutions
 LIMITS = {"plan": 1.15, "plan_batch": 1.3, "cached": 1.3, "search": 1.5}  # what the ratios are meant to stay below
 TOLERANCE = 1e-5  # float32: a prefix that is cached is not computed in the same batch again
 

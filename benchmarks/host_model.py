@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[Any, int, dict[str, Any]]] = {
     "segments": ("Ċ", 0, {"kind": "segments", "question": "{question}\n", "tag": "\n"}),
     "chat": (TAG, 0, {"kind": "chat", "question": "{question}", "tag": TAG, "separator": ""}),
     "turns": ("+", 0, {"kind": "turns", "question": "{question} ", "tag": "+"}),
-    "judge": (MASK, -1, {"kind": "judge", "question": "Is the current step right? {question}", "tag": MASK,
+    "passes": (MASK, -1, {"kind": "passes", "question": "Is the current step right? {question}", "tag": MASK,
                          "step": "Current step: {step}", "separator": "\n\n",
                          "passes": [" Arithmetic: {tag}, consistency: {tag}", ", correctness: {tag}"]}),
     "dialogue": (MASK, -1, {"kind": "dialogue", "question": "{question}\n", "tag": MASK, "answer": "\n"}),

@@ -70,6 +70,7 @@ class CompletionsServer:
         special = body.get("add_special_tokens", True)
         if body.get("messages"):
             more = {"tokenize": False, "add_generation_prompt": body.get("add_generation_prompt", True)}
+            more |= body.get("chat_template_kwargs") or {}
             text, special = self.tokenizer.apply_chat_template(body["messages"], **more), False
         else:
             text = body["prompt"]

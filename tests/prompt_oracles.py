@@ -233,6 +233,43 @@ def genprm(question: str, steps: Sequence[str], tokenizer: Any, answers: Sequenc
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
 
 # Recipes whose prompt is known at once. The other two are driven pass by pass in tests/unit/test_prompts_passes.py.
+JUDGE_RUBRIC = (
+    "You check the solution of a problem, one step at a time. A step is correct if what it says is true and follows "
+    "from the problem and the steps before it, and if what it computes is right."
+)
+JUDGE_ASKS = "\n\nIs this step correct? Answer with one word, Yes or No."
+
+
+def judge(question: str, steps: Sequence[str], tokenizer: Any, rubric: str = JUDGE_RUBRIC) -> list[Read]:
+    """A conversation per step, rendered by itself: a plain loop over a chat API, the steps before answered with Yes."""
+    messages, reads = [], []
+    columns = tuple(tokenizer.convert_tokens_to_ids(["Yes", "No"]))
+    for k, step in enumerate(steps, 1):
+        opening = f"{rubric}\n\nProblem: {question}\n\n" if k == 1 else ""
+        messages.append({"role": "user", "content": f"{opening}Step {k}: {step.strip()}{JUDGE_ASKS}"})
+        reads.append(_answered(messages, tokenizer, columns))
+        messages.append({"role": "assistant", "content": "Yes"})
+    return reads
+
+
+def judge_per_step(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """A conversation per step that has one turn."""
+    columns = tuple(tokenizer.convert_tokens_to_ids(["Yes", "No"]))
+    reads = []
+    for k in range(1, len(steps) + 1):
+        solution = "\n\n".join(f"Step {j}: {step.strip()}" for j, step in enumerate(steps[:k], 1))
+        content = f"{JUDGE_RUBRIC}\n\nProblem: {question}\n\n{solution}{JUDGE_ASKS}"
+        reads.append(_answered([{"role": "user", "content": content}], tokenizer, columns))
+    return reads
+
+
+def _answered(messages: Sequence[Any], tokenizer: Any, columns: tuple[int, ...]) -> Read:
+    ids = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, tokenize=True, enable_thinking=False
+    )
+    return Read(tuple(ids), columns, 0)
+
+
 ONE_PROMPT: dict[str, Oracle] = {
     "math-shepherd": math_shepherd,
     "openrlhf": math_shepherd,
@@ -255,4 +292,5 @@ ONE_PROMPT: dict[str, Oracle] = {
     "reasoneval-34b": reasoneval("34B", (0.0, 1.0, 1.0)),
     "reasoneval-redundancy": reasoneval("7B", (1.0, 0.0, 1.0)),
     "pqm": pqm,
+    "judge": judge,
 }

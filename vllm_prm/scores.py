@@ -16,6 +16,9 @@ from vllm_prm.recipes.types import FIRST_ERROR_THRESHOLD, Recipe
 __all__ = ["FIRST_ERROR_THRESHOLD", "Ranking", "StepScores", "logits_matrix", "probabilities", "weighted_scores"]
 
 
+_ROUNDING = 1e-3  # of shares of a vocabulary that were made of float16 logits, whose sum may be a little above 1
+
+
 @dataclass(frozen=True)
 class StepScores:
     """The scores of one solution's steps.
@@ -23,7 +26,10 @@ class StepScores:
     step_scores: [steps], each the weighted sum of a step's probabilities, in [0, 1] (in [-1, 1] where a weight of the
         recipe is negative).
     probabilities, logits: [steps, columns], one column per scoring token (or class), named by `labels`. Empty where
-        only step scores were asked for. Of a recipe with a full softmax the logits are the probabilities' logarithms.
+        only step scores were asked for. Of a recipe that reads the whole vocabulary (`Recipe.reads_vocabulary`) the
+        logits are the logarithms of shares of it.
+    answer_mass: [steps], how much of the whole vocabulary's probability the scoring tokens have together; empty where
+        the recipe does not ask for it. Below one half the model rather says something else, and its scores mean little.
     aggregation: what `aggregate()` uses by default, the recipe's own.
     threshold: what `first_error()` uses by default, the recipe's own.
     num_prompt_tokens, num_cached_tokens: tokens of all prompts that scoring took; how many came from the prefix cache.
@@ -37,6 +43,7 @@ class StepScores:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     threshold: float = FIRST_ERROR_THRESHOLD
+    answer_mass: tuple[float, ...] = ()
 
     @classmethod
     def from_logits(
@@ -61,6 +68,13 @@ class StepScores:
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
         step_probabilities = probabilities(matrix, recipe)
+        mass = np.exp(matrix).sum(axis=1) if recipe.answer_mass else np.empty(0)
+        if (mass > 1.0 + _ROUNDING).any():
+            raise EngineError(
+                f"the answers of recipe {recipe.name!r} have more than the whole vocabulary's probability together "
+                f"({mass.max():.4g}), so these are logits and no logarithms of probabilities; if the server only "
+                "completes text, start it with --logprobs-mode raw_logprobs"
+            )
         return cls(
             step_scores=tuple(_weighted(step_probabilities, recipe).tolist()),
             probabilities=_rows(step_probabilities),
@@ -70,6 +84,7 @@ class StepScores:
             num_prompt_tokens=num_prompt_tokens,
             num_cached_tokens=num_cached_tokens,
             threshold=recipe.threshold,
+            answer_mass=tuple(np.minimum(mass, 1.0).tolist()),
         )
 
     def __len__(self) -> int:

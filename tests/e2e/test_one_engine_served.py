@@ -11,8 +11,11 @@ import pytest
 import transformers
 from adapters import RANK, adapter
 from conftest import TINY_PRM
+from oracle import Oracle
+from prompt_oracles import JUDGE_ASKS
 from server import serving
 from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
+from transformers import AutoTokenizer
 
 from vllm_prm import PRM, EngineError, PRMClient, RecipeError, RequestError, load_recipe
 
@@ -163,6 +166,29 @@ def test_probabilities_over_the_whole_vocabulary_from_a_plain_server(plain_url):
         close_to(client.score_batch(SOLUTIONS[:3], progress=False), shares_of_solutions(3))
 
 
+def test_a_judge_on_a_server_without_our_plugin(plain_url):
+    """Asked through the client's tokenizer and its chat template; the server only completes text."""
+    words = {"yes": {"words": ["+"]}, "no": {"words": ["-"]}}
+    recipe = load_recipe({"base": "judge", "scoring_tokens": words, "prompt": {"rubric": "2 + 3 = 5"}})
+    tokenizer, oracle = AutoTokenizer.from_pretrained(TINY_PRM), Oracle(TINY_PRM)
+    tokenizer.chat_template = (
+        "<s>{% for message in messages %}{% if message.role == 'user' %}{{ message.content }} ="
+        "{% else %} {{ message.content }}\n{% endif %}{% endfor %}"
+    )
+    question, steps = "1 + 4", ["1 + 4 = 5", "5 + 4 = 9"]
+    columns = tuple(range(oracle.model.config.vocab_size))
+    with PRMClient(plain_url, recipe=recipe, tokenizer=tokenizer) as client:
+        result = client.score(question, steps)
+    text = f"<s>2 + 3 = 5\n\nProblem: {question}\n\nStep 1: {steps[0]}{JUDGE_ASKS} ="
+    texts = [text, f"{text} +\nStep 2: {steps[1]}{JUDGE_ASKS} ="]
+    for index, read in enumerate(texts):
+        ids = tokenizer.encode(read, add_special_tokens=False)
+        shares = oracle.logits_at(ids, [len(ids) - 1], columns)[0].softmax(-1)[[332, 333]]
+        assert result.probabilities[index][0] == pytest.approx(float(shares[0] / shares.sum()), abs=1e-5)
+        assert result.answer_mass[index] == pytest.approx(float(shares.sum()), abs=1e-5)
+    assert result.num_prompt_tokens == len(ids)
+
+
 def test_without_a_recipe_a_plain_server_says_what_to_do(plain_url):
     with PRMClient(plain_url) as client, pytest.raises(EngineError, match="VLLM_PLUGINS=prm.*recipe="):
         client.score(*SOLUTIONS[0])
@@ -173,7 +199,7 @@ def test_what_a_plain_server_cannot_be_asked(plain_url, tmp_path):
         client.score(*SOLUTIONS[0])
     with PRMClient(plain_url, recipe="math-shepherd") as client, pytest.raises(RecipeError):
         client.score(*SOLUTIONS[0])
-    with pytest.raises(RecipeError, match="reads the head 'value'"):
+    with pytest.raises(RecipeError, match="reads the head 'linear'"):
         PRMClient(plain_url, recipe="skywork-o1-prm")
 
 

@@ -138,5 +138,6 @@ def test_step_scores_of_other_heads_are_the_sources(head, tmp_path):
 
 def test_every_built_in_recipe_is_here():
     named = [name for *_, names in OTHER_HEADS.values() for name in names]
-    elsewhere = {"lets-verify", "granite-3.3-prm"}  # test_recipes_served.py, test_whole_vocabulary.py
+    # test_recipes_served.py, test_whole_vocabulary.py, test_judge_engines.py
+    elsewhere = {"lets-verify", "granite-3.3-prm", "judge"}
     assert {*RECIPES, *named} | elsewhere == set(recipe_names())

@@ -7,7 +7,9 @@ import json
 import pytest
 from misbehaving import Server, listening, scored
 
+from vllm_prm import RecipeError, RequestError
 from vllm_prm.cli import main, parsed
+from vllm_prm.cli.sources import chosen_source
 from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST
 
 AFTER_DASHES = "; options of vLLM's engine go after --, for example: vllm-prm"
@@ -80,3 +82,15 @@ def refused(capsys, words: str) -> str:
     message = capsys.readouterr().err.strip()
     assert message.startswith(f"usage: vllm-prm {words.split()[0]} [-h]")
     return message
+
+
+def test_a_rubric_makes_another_recipe_of_the_judge(capsys):
+    words = ["score", "--model", "M", "--rubric", "Be strict."]
+    recipe = chosen_source(parsed(words)).recipe
+    assert recipe.prompt_format.rubric == "Be strict."
+    assert recipe.name.startswith("judge, rubric ")  # so that a run is not resumed under another one
+    assert recipe.name != chosen_source(parsed([*words[:-1], "Be kind."])).recipe.name
+    with pytest.raises(RecipeError, match="rubric and chats are of the kind 'judge' only"):
+        chosen_source(parsed([*words, "--recipe", "math-shepherd"]))
+    with pytest.raises(RequestError, match="--rubric changes a recipe, and the server has its own; write a recipe"):
+        chosen_source(parsed(["score", "--server", "http://localhost:1", "--rubric", "x"]))

@@ -162,6 +162,7 @@ TOKENIZERS = {
     "er-prm": vocabularies.llama3,
     "genprm": vocabularies.qwen25,
     "granite-3.3-prm": vocabularies.granite,
+    "judge": vocabularies.qwen25,
     "llama-prm800k": vocabularies.llama3,
     "math-psa": vocabularies.qwen25,
     "math-shepherd": real_tokenizer,

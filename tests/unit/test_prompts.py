@@ -37,6 +37,7 @@ def planned(name, question, steps, **more):
     scoring = Scoring(question, steps, recipe, **more)
     (prompt,) = scoring.prompts
     logits = np.random.default_rng(0).normal(size=(len(prompt.positions), len(recipe.scoring_ids))).astype(np.float32)
+    logits -= 10 * recipe.recipe.reads_vocabulary  # logarithms of shares, then
     scoring.take([logits], num_cached_tokens=3)
     assert scoring.prompts == []
     scores = scoring.result()
@@ -48,7 +49,9 @@ def planned(name, question, steps, **more):
 def columns(name):
     """The recipe's scoring tokens as this tokenizer's ids (class indices of a head of its own), and their weights."""
     recipe, vocabulary = load_recipe(name), tokenizer_for(name).get_vocab()
-    return [vocabulary[token.piece] if token.piece else token.id for token in recipe.scoring_tokens], recipe.weights
+    return [
+        vocabulary.get(token.piece or (*token.words, "")[0], token.id) for token in recipe.scoring_tokens
+    ], recipe.weights
 
 
 def check(name, question, steps):

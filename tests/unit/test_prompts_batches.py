@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from vllm_prm import RecipeError, RequestError, load_recipe
 from vllm_prm.errors import EngineError, PRMError
 from vllm_prm.prompts import Scoring, scorings, take_all
-from vllm_prm.prompts.drafts import TextDraft
+from vllm_prm.prompts.drafts import AnswersDraft
 from vllm_prm.prompts.layouts import Solution
 from vllm_prm.prompts.rounds import rounds_of
 from vllm_prm.prompts.tags import _not_a_token, _occurrences, _times_written
@@ -56,6 +56,11 @@ RECIPES = {f"{number} {recipe.recipe.name}": recipe for number, recipe in enumer
 
 def by_the_old_rule(recipe, draft, num_steps):
     """Ids and tag positions of a draft that is one text. Raises RequestError as `last_tokens_of_tags` once did."""
+    if isinstance(draft, AnswersDraft):
+        beginnings = [recipe.encode_part(draft.text[:start]) for start in draft.answer_starts]
+        token_ids = recipe.encode_part(draft.text)
+        assert all(token_ids[: len(beginning)] == beginning for beginning in beginnings)
+        return token_ids, [len(beginning) - 1 for beginning in beginnings]
     encode = recipe.encode_part if draft.is_bare else recipe.encode_text
     steps = range(len(draft.tag_ends)) if draft.step is None else [draft.step] * len(draft.tag_ends)
     token_ids = encode(draft.text)
@@ -75,7 +80,7 @@ def expected(recipe, question, steps):
     """What the first prompts of a solution are by the old rule, or its refusal."""
     try:
         drafts = rounds_of(Solution.of(question, steps, recipe)).drafts()
-        return [by_the_old_rule(recipe, draft, len(steps)) for draft in drafts if isinstance(draft, TextDraft)]
+        return [by_the_old_rule(recipe, draft, len(steps)) for draft in drafts]
     except PRMError as error:
         return str(error)
 

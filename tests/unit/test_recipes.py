@@ -80,7 +80,7 @@ OF_HEAD = {
 }
 LINEAR_PAIR = {"scoring_tokens": {"good": {"id": 1, "weight": 1}, "bad": {"id": 0, "weight": -1}}}
 PROMPT_OF_KIND = {
-    "judge": {"kind": "judge", "tag": "x", "passes": ["{tag}"]},
+    "passes": {"kind": "passes", "tag": "x", "passes": ["{tag}"]},
     "dialogue": {"kind": "dialogue", "tag": "x", "answer": "."},
 }
 
@@ -127,7 +127,7 @@ def changed(**fields):
             r"a linear head of 1 columns, but its scoring tokens have the ids \[1\]; name every column",
         ),
         (changed(head="linear", head_names=[]), "head_names: .*at least 1 item"),
-        (changed(step_tag=[]), "has no step tag, so only a prompt of kind 'segments' knows.* kind 'raw'"),
+        (changed(step_tag=[]), "has no step tag, so only a prompt of kind 'segments' or 'judge' knows.* kind 'raw'"),
         (changed(step_tag={"text": "x", "id": 3}), "the text 'x' and a piece or an id; give one of the two"),
         (changed(scoring_tokens={"good": {"piece": "y", "weight": -2}}), "greater than or equal to -1, found -2"),
         (changed(prompt={"kind": "chat", "bos": "none"}), "bos is 'none'; a prompt of kind 'segments' takes it"),
@@ -142,14 +142,14 @@ def changed(**fields):
                 f"kind '{kind}'.*reads the head '{head}'",
             )
             for head in ("own", "linear")
-            for kind in ("judge", "dialogue")
+            for kind in ("passes", "dialogue")
         ),
         *(
             (
                 changed(activation="sigmoid", prompt=PROMPT_OF_KIND[kind]),
                 f"kind '{kind}'.*activation 'sigmoid', by which a step judged wrong may score high",
             )
-            for kind in ("judge", "dialogue")
+            for kind in ("passes", "dialogue")
         ),
         (
             changed(head="linear", activation="full_softmax", **LINEAR_PAIR),

@@ -91,7 +91,7 @@ class ScoreTask(Task):
         self._threshold = recipe.threshold if threshold is None else threshold
         self._returned = returned
         made_by = {**scorer, "aggregate": self._aggregate, "threshold": self._threshold}
-        own_fields = ["step_scores", "score", "first_error"]
+        own_fields = ["step_scores", "score", "first_error", "answer_mass"]
         if returned is not None:
             made_by |= {"return": returned}
             own_fields += [returned, "labels"]
@@ -110,6 +110,8 @@ class ScoreTask(Task):
             "score": scores.aggregate(self._aggregate),
             "first_error": scores.first_error(self._threshold),
         }
+        if scores.answer_mass:
+            added["answer_mass"] = list(scores.answer_mass)
         if self._returned is not None:
             rows = getattr(scores, self._returned)
             added |= {self._returned: [list(row) for row in rows], "labels": list(self._recipe.labels)}

@@ -167,7 +167,7 @@ def model(name: str, spec: str | None, words: list[str]) -> Iterator[Finding]:
     for complaint in complaints:
         yield Finding(f"{name} does not fit recipe {recipe.name}", complaint)
     if not complaints:
-        tokens = ", ".join(f"{t.label} {t.piece or t.id}" for t in recipe.scoring_tokens)
+        tokens = ", ".join(f"{t.label} {t.spelled}" for t in recipe.scoring_tokens)
         probe = "its probe is split as in training" if recipe.probe else "it has no probe to check the tokenizer with"
         yield Finding(f"{name} fits recipe {recipe.name}: {tokens}; {probe}")
 

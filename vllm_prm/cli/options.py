@@ -19,6 +19,7 @@ OUTPUT_HELP = (
     "where the results go; if it is there already, the run goes on after its last whole line "
     "(default: stdout, which cannot be continued)"
 )
+NEW_KINDS = ("raw", "chat", "turns", "segments", "judge")  # of prompts, those that a few answers describe
 
 
 def add_command(
@@ -66,6 +67,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="a name (see `vllm-prm recipes`), a JSON file, inline JSON; not needed for a known --model or a folder "
         "with a prm.json, nor for a --server, unless it only completes text, without vllm-prm",
     )
+    _add_rubric(group)
     group.add_argument(
         "--server",
         metavar="URL",
@@ -102,6 +104,14 @@ def _add_requests(group: argparse._ActionsContainer) -> None:
         default=300.0,  # a restart with weights to load from disk takes minutes
         metavar="S",
         help="seconds to wait for a server that does not answer before giving up (300)",
+    )
+
+
+def _add_rubric(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--rubric",
+        metavar="TEXT",
+        help="any instruct model as a judge (--recipe judge, or a recipe like it): what makes a step a good one",
     )
 
 

@@ -20,6 +20,7 @@ Each line of the output, in the same order, is that line plus
   score         all of them as one number (--aggregate; the recipe says how if you do not)
   first_error   index, from 0, of the first step below --threshold; null if there is none
   scored_by     model, recipe, aggregation and threshold that made these numbers
+  answer_mass   of a judge: how much probability its answers had together, for each step
   steps         if the line had a "solution": its steps
   probabilities or logits ([steps][scoring tokens]) and labels (what those are), with --return
 

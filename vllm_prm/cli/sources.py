@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from vllm_prm.cli.progress import say
 from vllm_prm.client import PRMClient
 from vllm_prm.client.transport import certificates, checked_url
 from vllm_prm.errors import EngineError, RequestError
-from vllm_prm.recipes import Recipe, recipe_for
+from vllm_prm.recipes import Recipe, load_recipe, recipe_for
 
 ENGINE_BATCH = 512  # twice vLLM's usual max_num_seqs of 256: the engine stays full, and 512 solutions are soon done
 SERVER_BATCH = 128  # a server batches over all its clients; smaller ones lose less when it goes away
@@ -151,8 +152,9 @@ def chosen_source(args: argparse.Namespace) -> Source:
             f"{number} of --model and --server given; expected --model M (an engine in this process) "
             "or --server URL (one that runs)"
         )
+    spec = args.recipe if args.rubric is None else _with_rubric(args)
     if args.server is None:
-        return ModelSource(args.model, args.recipe, args.engine_words, args.batch_size)
+        return ModelSource(args.model, spec, args.engine_words, args.batch_size)
     if args.engine_words:
         raise RequestError("engine options after -- cannot be used with --server: the server was started with its own")
     if args.tokenizer is not None and args.recipe is None:
@@ -167,9 +169,25 @@ def chosen_source(args: argparse.Namespace) -> Source:
         solutions_per_request=args.solutions_per_request,
         keep_questions_apart=args.keep_questions_apart,
         patience_s=args.patience,
-        recipe=args.recipe,
+        recipe=spec,
         tokenizer=args.tokenizer,
     )
+
+
+def _with_rubric(args: argparse.Namespace) -> str:
+    """The judge, or the recipe that is named, with another rubric; as JSON, with a name of its own for "scored_by".
+
+    Raises RecipeError if it is none that has a rubric, RequestError if the server's recipe is not ours to change.
+    """
+    if args.server is not None and args.recipe is None:
+        raise RequestError(
+            "--rubric changes a recipe, and the server has its own; write a recipe (vllm-prm recipes --new mine.json "
+            "--kind judge --rubric ...) and serve with --prm mine.json"
+        )
+    fields = load_recipe(args.recipe or "judge").to_dict()
+    fields["prompt"] = {**(fields["prompt"] or {}), "rubric": args.rubric}
+    fields["name"] += f", rubric {blake2b(args.rubric.encode(), digest_size=4).hexdigest()}"  # resumed runs compare it
+    return load_recipe(fields).to_json()
 
 
 def http_client(url: str, api_key: str | None) -> httpx.Client:

@@ -73,10 +73,13 @@ def _reasons(recipe: Recipe, vllm_config: VllmConfig) -> Iterator[str]:
             f"its activation is 'sigmoid', which needs logits, and --logprobs-mode {mode} gives log-probabilities; "
             f"add --logprobs-mode raw_logits, or {pooling}"
         )
-    if recipe.activation == "full_softmax" and mode.endswith("_logits"):
+    if recipe.reads_vocabulary and mode.endswith("_logits"):
+        what = (
+            "its activation is 'full_softmax'" if recipe.activation == "full_softmax" else "it tells the answers' mass"
+        )
         yield (
-            f"its activation is 'full_softmax', which needs log-probabilities, and --logprobs-mode {mode} gives "
-            f"logits; add --logprobs-mode raw_logprobs, or {pooling}"
+            f"{what}, which needs log-probabilities, and --logprobs-mode {mode} gives logits; add --logprobs-mode "
+            f"raw_logprobs, or {pooling}"
         )
     if mode.startswith("processed_") and model_config.logits_processors:
         yield (

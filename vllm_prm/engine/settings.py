@@ -40,7 +40,7 @@ class StepSettings:
     scoring_ids: rows of the output head, or columns of the model's own output (`head`).
     weights: of each scoring id in the step score; None without a recipe (then all probabilities are returned).
     offset: position read, relative to the last token of the tag.
-    head, head_names, activation: as in `recipes.Recipe`.
+    head, head_names, activation, reads_vocabulary: as in `recipes.Recipe`.
     """
 
     step_tags: tuple[tuple[int, ...], ...]
@@ -50,6 +50,7 @@ class StepSettings:
     head: str = "lm_head"
     head_names: tuple[str, ...] = ()
     activation: str = "softmax"
+    reads_vocabulary: bool = False
 
     def keep(self, scoring_ids: Sequence[int] | None) -> bool:
         """Whether an engine that keeps scores has those of a request with these scoring tokens (None: the engine's).
@@ -151,6 +152,7 @@ def recipe_settings(bound: BoundRecipe, model_config: ModelConfig) -> StepSettin
         head=recipe.head,
         head_names=recipe.head_names,
         activation=recipe.activation,
+        reads_vocabulary=recipe.reads_vocabulary,
     )
 
 

@@ -43,8 +43,8 @@ def evaluate(
 
     scores: a Scorer, or what it gave: one entry per solution of `benchmark.solutions`, StepScores or plain step
         scores; None or an error where there are none.
-    threshold: below it a step is wrong (ProcessBench, labelled steps); not above it (PRMBench). None: the recipe's own,
-        which StepScores know; 0.5 for plain scores.
+    threshold: below it a step is wrong (ProcessBench, labelled steps); not above it (PRMBench). None: the recipe's
+        own, which StepScores know; 0.5 for plain scores.
     tune_on: ProcessBench only: the split to choose the threshold on.
     aggregate, key: best-of-N only: None is the recipe's own aggregation (min for plain scores), and white space.
     Raises RequestError if the scores or `tune_on` do not fit the benchmark; see score_benchmark for a scorer.

@@ -12,6 +12,7 @@ prefixes.py beginnings of prompts whose tokens are known
 cuts.py     where a tokenizer provably cuts a text
 reads.py    a prompt step by step, for a model that generates text
 likeliest.py  a step's logits where only the likeliest tokens are given
+mass.py     told once a judge has answered: whether it would rather have said something else
 """
 
 from vllm_prm.prompts.drafts import Prompt

@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vllm_prm.errors import RecipeError
+from vllm_prm.recipes.answers import Message, rendered, turn
 from vllm_prm.recipes.binding import BoundRecipe
 
-Message = Mapping[str, str]
-
-
-def turn(role: str, content: str) -> Message:
-    return {"role": role, "content": content}
+__all__ = ["Message", "ends_in_text", "render", "turn"]
 
 
 def render(recipe: BoundRecipe, messages: Sequence[Message], begin_answer: bool = False) -> str:
-    """The conversation as text, with its own special tokens (encode it without adding any).
-
-    begin_answer: open the assistant's next turn. Raises RecipeError if the template cannot write it.
-    """
-    template = recipe.tokenizer.apply_chat_template
-    try:
-        text: str = template(list(messages), tokenize=False, add_generation_prompt=begin_answer)
-    except Exception as error:  # noqa: BLE001 - a template raises whatever its author chose
-        raise RecipeError(
-            f"recipe {recipe.recipe.name!r} writes a chat, but this tokenizer's chat template cannot "
-            f"({type(error).__name__}: {error}). Serve the tokenizer that came with the model, its chat template "
-            "included, or give the recipe a prompt section of kind 'raw'"
-        ) from error
-    return text
+    """See `recipes.answers.rendered`."""
+    return rendered(recipe.recipe, recipe.tokenizer, messages, begin_answer)
 
 
 def ends_in_text(

@@ -81,6 +81,39 @@ class TextDraft:
 
 
 @dataclass(frozen=True)
+class AnswersDraft:
+    """A conversation that is read where the model's answers begin, at the last token before each.
+
+    answer_starts: indices into `text`, ascending; the last one may be its end.
+    """
+
+    text: str
+    answer_starts: tuple[int, ...]
+    step: int | None = None
+    is_whole: Literal[False] = False
+
+    @property
+    def texts(self) -> Sequence[Text]:
+        return ((self.text, self.answer_starts),)
+
+    def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
+        (encoded,) = texts
+        counts = {}
+        for index, start in enumerate(self.answer_starts):
+            beginning = encoded.beginning(recipe, start)
+            if encoded.token_ids[: len(beginning)] != beginning:
+                step = index if self.step is None else self.step
+                raise RequestError(
+                    f"the answer about step {step + 1} of {num_steps} merges with the text before it "
+                    f"({self.text[max(0, start - 20) : start + 10]!r}) in this tokenizer's tokens, so where it begins "
+                    "cannot be read; make the recipe's prompt.chats 'per step'"
+                )
+            counts[start] = len(beginning)
+        encoded.remember(recipe, self.answer_starts[-1], counts)
+        return Tokenized(encoded.token_ids, [count - 1 for count in counts.values()])
+
+
+@dataclass(frozen=True)
 class SegmentsDraft:
     """A prompt whose question and steps are tokenized each on its own, with the tag's own ids after every step.
 

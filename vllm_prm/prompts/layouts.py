@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vllm_prm.errors import RecipeError
 from vllm_prm.prompts.chats import Message, ends_in_text, render, turn
-from vllm_prm.prompts.drafts import Draft, SegmentsDraft, TextDraft
+from vllm_prm.prompts.drafts import AnswersDraft, Draft, SegmentsDraft, TextDraft
 from vllm_prm.prompts.texts import fill_question, fill_step, stripped
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -37,8 +38,10 @@ class Solution:
     @property
     def opening(self) -> list[Message]:
         """The system turn of a chat, if the recipe has one."""
-        system = self.recipe.prompt_format.system
-        return [] if system is None else [turn("system", system)]
+        prompt_format = self.recipe.prompt_format
+        if prompt_format.system is None:
+            return []
+        return [turn("system", prompt_format.system.replace("{rubric}", prompt_format.rubric))]
 
     def user_turn(self, index: int) -> Message:
         """Step `index` as a turn of its own; the first one begins with the question."""
@@ -79,7 +82,7 @@ def turns(solution: Solution) -> Draft:
     return _chat_draft(solution, messages, tag_ends)
 
 
-def judge(solution: Solution, index: int, earlier_passes: str, this_pass: str) -> Draft:
+def passes(solution: Solution, index: int, earlier_passes: str, this_pass: str) -> Draft:
     """The chat that asks about one step.
 
     earlier_passes: their text, with the labels filled in. this_pass: its text, with `{tag}` where the model is read.
@@ -92,6 +95,37 @@ def judge(solution: Solution, index: int, earlier_passes: str, this_pass: str) -
         tag_ends.append(len(text))
     messages = [*solution.opening, turn("user", solution.question), turn("assistant", text + after_tags)]
     return _chat_draft(solution, messages, {len(messages) - 1: tag_ends}, step=index)
+
+
+def judge_in_one_chat(solution: Solution) -> Draft:
+    """The conversation in which every step but the last is answered as a right one is."""
+    place = solution.recipe.answers
+    assert place is not None
+    messages, asked = solution.opening, {}
+    for index in range(len(solution.steps)):
+        if index:
+            messages.append(turn("assistant", solution.recipe.tag))
+        content = solution.user_turn(index)["content"].strip()  # templates may trim it, and then it ends there too
+        asked[len(messages)] = [len(content)]
+        messages.append(turn("user", content))
+    text = render(solution.recipe, messages, begin_answer=True)
+    ends = ends_in_text(solution.recipe, text, messages, asked)
+    if elsewhere := [end for end in ends if not text.startswith(place.opening, end)]:
+        raise RecipeError(
+            f"recipe {solution.recipe.recipe.name!r}: this tokenizer's chat template writes "
+            f"{text[elsewhere[0] : elsewhere[0] + 40]!r} after one user's turn, and {place.opening!r} after another; "
+            "make prompt.chats 'per step'"
+        )
+    return AnswersDraft(text, tuple(end + len(place.opening) for end in ends))
+
+
+def judge_one_step(solution: Solution, index: int) -> Draft:
+    """The chat that asks about one step: question, the steps before it, this step and what is asked, in one turn."""
+    prompt_format = solution.recipe.prompt_format
+    earlier = [fill_step(prompt_format, k, step, is_asked=False) for k, step in enumerate(solution.steps[:index], 1)]
+    content = solution.question + solution.recipe.separator.join([*earlier, solution.written_steps[index]])
+    text = render(solution.recipe, [*solution.opening, turn("user", content.strip())], begin_answer=True)
+    return AnswersDraft(text, (len(text),), step=index)
 
 
 def dialogue(solution: Solution, index: int, messages: Sequence[Message]) -> Draft:

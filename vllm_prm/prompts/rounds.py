@@ -1,6 +1,6 @@
 """How often the model is asked about a solution, and what the next prompts are once it has answered the last ones.
 
-Most kinds of prompt ask once. `judge` asks in passes and `dialogue` step by step, and both write the likelier scoring
+Most kinds of prompt ask once. `passes` asks in passes and `dialogue` step by step, and both write the likelier scoring
 token back into the next prompt. That is why recipes of these kinds read the output head and score by softmax
 (`recipes.types` refuses others): a step whose answer is the wrong one must score below one half.
 """
@@ -50,7 +50,24 @@ class OnePrompt:
         return self._logits
 
 
-class Judge:
+class PromptPerStep:
+    """A prompt for each step, all asked at once."""
+
+    def __init__(self, drafts: list[Draft]) -> None:
+        self._drafts = drafts
+        self._logits: Sequence[np.ndarray] = ()
+
+    def drafts(self) -> list[Draft]:
+        return self._drafts
+
+    def take(self, logits: Sequence[np.ndarray]) -> None:
+        self._logits, self._drafts = logits, []
+
+    def step_logits(self) -> np.ndarray:
+        return np.concatenate(self._logits)
+
+
+class Passes:
     """A chat for each step, asked in passes. A step is wrong, and not asked further, if a pass has a tag below 0.5.
 
     Its logits are those of that pass's worst tag, so that its score is below 0.5 as well. A step that no pass finds
@@ -67,7 +84,7 @@ class Judge:
         if not self._passes:
             return []
         return [
-            layouts.judge(self._solution, step, self._filled_passes[step], self._passes[0])
+            layouts.passes(self._solution, step, self._filled_passes[step], self._passes[0])
             for step in self._undecided()
         ]
 
@@ -118,10 +135,12 @@ class Dialogue:
 def rounds_of(solution: Solution) -> Rounds:
     """How this solution's recipe asks."""
     kind = solution.recipe.prompt_format.kind
-    if kind == "judge":
-        return Judge(solution)
+    if kind == "passes":
+        return Passes(solution)
     if kind == "dialogue":
         return Dialogue(solution)
+    if kind == "judge":
+        return _judge(solution)
     build = {
         "raw": layouts.raw,
         "segments": layouts.segments,
@@ -129,3 +148,10 @@ def rounds_of(solution: Solution) -> Rounds:
         "turns": layouts.turns,
     }[kind]
     return OnePrompt(build(solution))
+
+
+def _judge(solution: Solution) -> Rounds:
+    assert solution.recipe.answers is not None
+    if solution.recipe.answers.in_one_chat:
+        return OnePrompt(layouts.judge_in_one_chat(solution))
+    return PromptPerStep([layouts.judge_one_step(solution, step) for step in range(len(solution.steps))])

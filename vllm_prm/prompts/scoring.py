@@ -11,6 +11,7 @@ from vllm_prm.errors import PRMError
 from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.prompts.drafts import Draft, Prompt, prompts_of
 from vllm_prm.prompts.layouts import Solution
+from vllm_prm.prompts.mass import mass_watch
 from vllm_prm.prompts.rounds import rounds_of
 from vllm_prm.recipes.binding import BoundRecipe
 from vllm_prm.scores import StepScores, logits_matrix
@@ -70,8 +71,10 @@ class Scoring:
         """The step scores, once `prompts` is empty. Raises EngineError for logits that are not finite numbers."""
         if self.prompts:
             raise ValueError(f"{len(self.prompts)} prompts of this solution still wait for their logits")
-        logits = self._rounds.step_logits()
-        return StepScores.from_logits(logits, self._recipe.recipe, self.num_prompt_tokens, self.num_cached_tokens)
+        logits, recipe = self._rounds.step_logits(), self._recipe.recipe
+        scores = StepScores.from_logits(logits, recipe, self.num_prompt_tokens, self.num_cached_tokens)
+        mass_watch(recipe).look(scores)
+        return scores
 
 
 def scorings(

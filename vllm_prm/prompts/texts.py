@@ -18,12 +18,17 @@ def stripped(question: str, steps: list[str], prompt_format: PromptFormat) -> tu
 
 
 def fill_question(prompt_format: PromptFormat, question: str) -> str:
-    return prompt_format.question.replace("{question}", question)
+    template = prompt_format.question.replace("{rubric}", prompt_format.rubric)
+    return template.replace("{question}", question)
 
 
-def fill_step(prompt_format: PromptFormat, number: int, step: str) -> str:
-    """The step as the prompt writes it, without its tag; `number` counts from 1."""
-    before, after = prompt_format.step.split("{step}")
+def fill_step(prompt_format: PromptFormat, number: int, step: str, is_asked: bool = True) -> str:
+    """The step as the prompt writes it, without its tag; `number` counts from 1.
+
+    is_asked: with what the template writes after the step, which is the question about it where the model is asked.
+    """
+    before, after = prompt_format.step.replace("{rubric}", prompt_format.rubric).split("{step}")
+    after = after if is_asked else ""
     numbered = _numbered(before)
     before = "" if numbered is not None and numbered.match(step) else before.replace("{k}", str(number))
     return before + step + after.replace("{k}", str(number))

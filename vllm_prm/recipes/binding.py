@@ -13,9 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 from vllm_prm.errors import RecipeError
+from vllm_prm.recipes.answers import AnswerPlace, answer_place, answer_token
 from vllm_prm.recipes.pieces import SPACE_MARKS, piece_text
 from vllm_prm.recipes.prompt import PromptFormat
-from vllm_prm.recipes.types import Recipe, StepTag
+from vllm_prm.recipes.tokens import ScoringToken, StepTag
+from vllm_prm.recipes.types import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,11 @@ class BoundRecipe:
     step_tag_texts: the text that each of them stands for.
     scoring_ids: [scoring tokens], rows of the output head; for a head of the model's own, columns of its output.
     scoring_texts: the text of each scoring token; empty for a head of the model's own.
-    tag: the tag's text as prompts write it. separator: what prompts write between a tag and the next step.
+    tag: the tag's text as prompts write it; of a judge, the answer that counts most.
+    separator: what prompts write between a tag and the next step.
     bos, lead: ids and text that a whole text needs in front to be tokenized as in training; bos is None where the
         tokenizer does so by itself.
+    answers: of a judge: where its answers begin.
     notice: what to tell whoever sends whole texts; None if the tokenizer splits the recipe's probe as in training.
     """
 
@@ -43,6 +47,7 @@ class BoundRecipe:
     bos: tuple[int, ...] | None
     lead: str
     notice: str | None
+    answers: AnswerPlace | None = None
 
     @property
     def prompt_format(self) -> PromptFormat:
@@ -68,23 +73,34 @@ def bind(recipe: Recipe, tokenizer: Any) -> BoundRecipe:
     vocabulary = tokenizer.get_vocab()
     step_tags = tuple(_tag_ids(recipe, tag, vocabulary, tokenizer) for tag in recipe.step_tag)
     step_tag_texts = tuple(piece_text("".join(map(str, tokenizer.convert_ids_to_tokens(list(t))))) for t in step_tags)
-    scoring_ids = tuple(
-        _token_id(recipe, f"{token.label!r} token", token.piece, token.id, vocabulary, tokenizer)
-        for token in recipe.scoring_tokens
-    )
+    answers = answer_place(recipe, tokenizer) if recipe.prompt_format.kind == "judge" else None
+    scoring_ids = tuple(_scoring_id(recipe, token, answers, vocabulary, tokenizer) for token in recipe.scoring_tokens)
     scoring_texts: tuple[str, ...] = ()
     if recipe.head == "lm_head":
         scoring_texts = tuple(piece_text(str(piece)) for piece in tokenizer.convert_ids_to_tokens(list(scoring_ids)))
     prompt_format = recipe.prompt_format
     tag = prompt_format.tag
-    if tag is None:
+    if answers is not None:
+        tag = scoring_texts[max(range(len(scoring_ids)), key=lambda column: recipe.weights[column])].strip()
+    elif tag is None:
         tag = step_tag_texts[0] if step_tag_texts else ""
     separator = prompt_format.separator
     if separator is None:
         separator = "" if tag.endswith("\n") else "\n"
     bos, lead, notice = _beginning(recipe, tokenizer)
     return BoundRecipe(
-        recipe, tokenizer, step_tags, step_tag_texts, scoring_ids, scoring_texts, tag, separator, bos, lead, notice
+        recipe,
+        tokenizer,
+        step_tags,
+        step_tag_texts,
+        scoring_ids,
+        scoring_texts,
+        tag,
+        separator,
+        bos,
+        lead,
+        notice,
+        answers,
     )
 
 
@@ -107,6 +123,14 @@ def _tag_ids(recipe: Recipe, tag: StepTag, vocabulary: Mapping[str, int], tokeni
         _token_id(recipe, "step tag", piece, expected, vocabulary, tokenizer)
         for piece, expected in zip(tag.pieces, tag.ids, strict=True)
     )
+
+
+def _scoring_id(
+    recipe: Recipe, token: ScoringToken, answers: AnswerPlace | None, vocabulary: Mapping[str, int], tokenizer: Any
+) -> int:
+    if token.words and answers is not None:
+        return answer_token(recipe, token, answers, tokenizer)
+    return _token_id(recipe, f"{token.label!r} token", token.piece, token.id, vocabulary, tokenizer)
 
 
 def _token_id(

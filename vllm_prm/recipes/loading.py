@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes.builtin import BUILT_IN
-from vllm_prm.recipes.types import Recipe, piece_alone
+from vllm_prm.recipes.tokens import piece_alone
+from vllm_prm.recipes.types import Recipe
 
 RECIPE_FILE = "prm.json"  # a model folder that carries this file is a known PRM
 
@@ -113,13 +114,17 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     if "step_tag" in over and "prompt" not in over and base.get("prompt"):
         # Another tag: the prompt writes that one, at the places of the base's.
         merged["prompt"] = {name: value for name, value in base["prompt"].items() if name != "tag"}
+    if isinstance(prompt := over.get("prompt"), Mapping) and "kind" not in prompt:
+        # Of the base's kind, and so with what else it writes. A section that names its kind stands for itself.
+        merged["prompt"] = {**base.get("prompt", {}), **prompt}
     if isinstance(over.get("scoring_tokens"), Mapping):
         tokens = dict(base["scoring_tokens"])
         for label, entry in over["scoring_tokens"].items():
             token, old = piece_alone(entry), dict(tokens.get(label, {}))
             if isinstance(token, Mapping):
-                if "piece" in token:
-                    old.pop("id", None)  # another piece: the base's id is no longer what to expect
+                if "piece" in token or "words" in token:
+                    for name in ("piece", "id", "words"):  # another token: none of the base's speaks of it
+                        old.pop(name, None)
                 token = {**old, **token}
             tokens[label] = token
         merged["scoring_tokens"] = tokens

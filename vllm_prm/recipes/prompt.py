@@ -12,9 +12,13 @@ reads `Two plus two? Step 1: 2 + 2 = 4 ки\\nStep 2: So 4. ки`. The kinds, wi
               step is followed by the tag's ids (if the recipe has a tag)
     chat      user: question; assistant: step + tag for each step, separator between them
     turns     one user turn for each step (the first one begins with question), answered by the assistant with tag
-    judge     one chat for each step. user: question; assistant: the steps before it as they are, then this step and
+    passes    one chat for each step. user: question; assistant: the steps before it as they are, then this step and
               passes[0], separator between them all. A pass may hold several `{tag}`; each is answered, filled in, and
               the next pass is added to the same text. The step's score is the last answer
+    judge     the turns of `turns`, for a model that no tag was taught to: it is read where its answer to a user's turn
+              would begin, and the answer that counts most is written there before the next step is asked. Where the
+              chat template writes an answer otherwise once it is past (or cannot write several turns), each step has a
+              chat of its own, whose one turn is the question, the steps up to this one, and what is asked
     dialogue  one chat that grows: user: step (the first one begins with question); assistant: tag, the answer read
               there, answer
 """
@@ -30,7 +34,8 @@ from pydantic.dataclasses import dataclass
 from vllm_prm.errors import RecipeError
 
 _Text = Annotated[str, Field(strict=True)]
-CHAT_KINDS = ("chat", "turns", "judge", "dialogue")
+CHAT_KINDS = ("chat", "turns", "passes", "judge", "dialogue")
+_ANSWERED = ("passes", "dialogue")  # the kinds that write what the model answers into their next prompts
 _PLACES = {"question": "{question}", "step": "{step}"}
 
 
@@ -49,7 +54,9 @@ class PromptFormat:
         None: the step tag's own piece as text.
     separator: between a tag and the next step. None: a newline, or nothing after a tag that ends in one.
     system: the chat's system turn; None: none, and the tokenizer's chat template may add its own.
-    passes, answer: see the kinds judge and dialogue.
+    passes, answer: see the kinds passes and dialogue.
+    rubric: of the kind judge: what makes a step a good one. Stands for `{rubric}` in question, step or system.
+    chats: of the kind judge: "one" for a solution, or one "per step"; None: one, if the chat template allows it.
     strip: whose white space at both ends is taken off: "none", "steps", or "all" (the question's too). White space
         next to a tag of white space becomes another token.
     bos: for segments and raw: "required", BOS comes first; "if any", if the tokenizer has one; "none". None: required
@@ -58,7 +65,7 @@ class PromptFormat:
         blank line, a newline.
     """
 
-    kind: Literal["raw", "segments", "chat", "turns", "judge", "dialogue"] = "raw"
+    kind: Literal["raw", "segments", "chat", "turns", "passes", "judge", "dialogue"] = "raw"
     question: _Text = "{question}\n"
     step: _Text = "{step}"
     tag: _Text | None = None
@@ -66,6 +73,8 @@ class PromptFormat:
     system: _Text | None = None
     passes: Annotated[tuple[_Text, ...], BeforeValidator(_texts)] = ()
     answer: _Text = ""
+    rubric: _Text = ""
+    chats: Literal["one", "per step"] | None = None
     strip: Literal["none", "steps", "all"] = "steps"
     bos: Literal["required", "if any", "none"] | None = None
     split: Annotated[tuple[_Text, ...], BeforeValidator(_texts)] = ()
@@ -87,14 +96,32 @@ class PromptFormat:
             yield f"system is {self.system!r}, but only chats ({', '.join(CHAT_KINDS)}) have a system turn"
         if self.bos is not None and self.kind != "segments" and (self.kind, self.bos) != ("raw", "none"):
             yield f"bos is {self.bos!r}; a prompt of kind 'segments' takes it, a raw one 'none', and others nothing"
-        if self.kind != "judge" and self.passes:
-            yield f"passes are {list(self.passes)}, but only the kind 'judge' has passes"
+        if self.kind != "passes" and self.passes:
+            yield f"passes are {list(self.passes)}, but only the kind 'passes' has them"
         if self.kind != "dialogue" and self.answer:
             yield f"answer is {self.answer!r}, but only the kind 'dialogue' writes answers back"
-        if self.kind == "judge":
+        yield from self._judge_faults()
+        if self.kind == "passes":
             if not all("{tag}" in text for text in self.passes) or not self.passes:
                 yield "every pass must hold {tag}, where the model is read, for example [' Correct: {tag}']"
             elif self.passes[-1].count("{tag}") != 1:
                 yield f"the last pass gives the step's score, so it must hold {{tag}} once; found {self.passes[-1]!r}"
-        if self.kind in ("judge", "dialogue") and self.tag is None:
+        if self.kind in _ANSWERED and self.tag is None:
             yield "tag is missing; give the text at which the model is read"
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether later prompts of a solution hold what the model answered to earlier ones."""
+        return self.kind in _ANSWERED
+
+    def _judge_faults(self) -> Iterator[str]:
+        if self.kind != "judge":
+            if self.rubric or self.chats is not None:
+                yield "rubric and chats are of the kind 'judge' only; write the text into question or system instead"
+            return
+        if self.tag is not None:
+            yield f"tag is {self.tag!r}, but a judge is read where its answer begins, and needs none; leave it out"
+        if self.rubric and not any("{rubric}" in text for text in (self.question, self.step, self.system or "")):
+            yield "there is a rubric, and no place for it: put {rubric} into question, step or system"
+        if place := next((place for place in (*_PLACES.values(), "{k}", "{rubric}") if place in self.rubric), None):
+            yield f"rubric holds {place}, which is filled in elsewhere; give a text without it"

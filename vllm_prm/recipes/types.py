@@ -25,20 +25,17 @@ that a step ends with its own last token, which only prompts of kind "segments" 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes.prompt import PromptFormat
-
-_STRICT = ConfigDict(extra="forbid")  # a misspelt field is a mistake, not an option
-_Id = Annotated[int, Field(strict=True, ge=0)]
-_Text = Annotated[str, Field(strict=True)]
+from vllm_prm.recipes.tokens import STRICT, Probe, ScoringToken, StepTag, Text, labelled, tags
 
 _PLAIN = PromptFormat()  # of a recipe without a prompt section
 
@@ -50,79 +47,7 @@ FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/Process
 Aggregation = Literal["min", "product", "mean", "last", "sum_log"]
 
 
-def piece_alone(value: Any) -> Any:
-    return {"piece": value} if isinstance(value, str) else value
-
-
-def _tags(value: Any) -> Any:
-    """One tag, or a list of alternatives, as a tuple of tags."""
-    return tuple(map(piece_alone, value)) if isinstance(value, list | tuple) else (piece_alone(value),)
-
-
-def _labelled(value: Any) -> Any:
-    """{"good": {...}} as the list of tokens that it stands for."""
-    if not isinstance(value, Mapping):
-        return value
-    return tuple(
-        {"label": label, **token} if isinstance(token := piece_alone(entry), Mapping) else entry
-        for label, entry in value.items()
-    )
-
-
-@dataclass(frozen=True, config=_STRICT)
-class StepTag:
-    """What ends a step: one token, or a sequence of tokens, by pieces, by ids, or by both; or by their text.
-
-    id beside a piece: the id it must have (None: whatever the tokenizer says). text: instead of both.
-    """
-
-    piece: _Text | tuple[_Text, ...] | None = None
-    id: _Id | tuple[_Id, ...] | None = None
-    text: _Text | None = None
-
-    @property
-    def spelled(self) -> str:
-        """For messages."""
-        return self.text or "".join(piece or "?" for piece in self.pieces)
-
-    @property
-    def pieces(self) -> tuple[str | None, ...]:
-        """Per token of the sequence; None where only the id is known."""
-        if self.piece is None:
-            return (None,) * len(self.ids)
-        return (self.piece,) if isinstance(self.piece, str) else self.piece
-
-    @property
-    def ids(self) -> tuple[int | None, ...]:
-        """Per token of the sequence; None where only the piece is known."""
-        if self.id is None:
-            return (None,) * (len(self.piece) if isinstance(self.piece, tuple) else 1)
-        return (self.id,) if isinstance(self.id, int) else self.id
-
-
-@dataclass(frozen=True, config=_STRICT)
-class ScoringToken:
-    """One column that is read for every step: a vocabulary entry, or a class of the model's own head.
-
-    label: what it stands for ("good", "bad", ...), for messages and for overriding it in JSON.
-    weight: how much of its probability counts towards the step score, in [-1, 1]; below 0 it counts against it.
-    """
-
-    label: _Text
-    weight: Annotated[float, Field(strict=True, ge=-1, le=1)]
-    piece: _Text | None = None
-    id: _Id | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Probe:
-    """A text and the token ids, BOS and the like included, that the tokenizer used in training makes of it."""
-
-    text: _Text
-    ids: tuple[_Id, ...]
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Everything that makes a checkpoint a PRM. Validated on construction.
 
@@ -136,6 +61,9 @@ class Recipe:
     head_names: what that linear layer may be called in the checkpoint, `NAME.weight` and (if it has one) `NAME.bias`.
     activation: "softmax" over the scoring tokens, "full_softmax" over the whole vocabulary (what stands for logits is
         then their logarithm), or "sigmoid" of each.
+    answer_mass: whether to tell how much of the whole vocabulary's probability the scoring tokens have together
+        (StepScores.answer_mass): a model that was asked, and rather says something else, is no judge. The output head
+        runs whole for it, as for "full_softmax".
     threshold: a step that scores below it is wrong.
     aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
     prompt: how (question, steps) become the prompt; None: the question, a newline, and the steps with their tags.
@@ -143,27 +71,32 @@ class Recipe:
     models: names (last part, any case) that this recipe applies to by itself.
     """
 
-    name: Annotated[_Text, Field(min_length=1)]
-    step_tag: Annotated[tuple[StepTag, ...], BeforeValidator(_tags)]
-    scoring_tokens: Annotated[tuple[ScoringToken, ...], BeforeValidator(_labelled), Field(min_length=1)]
+    name: Annotated[Text, Field(min_length=1)]
+    step_tag: Annotated[tuple[StepTag, ...], BeforeValidator(tags)]
+    scoring_tokens: Annotated[tuple[ScoringToken, ...], BeforeValidator(labelled), Field(min_length=1)]
     offset: Literal[0, -1] = 0
     head: Literal["lm_head", "own", "linear"] = "lm_head"
-    head_names: Annotated[tuple[_Text, ...], Field(min_length=1)] = TOKEN_CLASSIFICATION
+    head_names: Annotated[tuple[Text, ...], Field(min_length=1)] = TOKEN_CLASSIFICATION
     activation: Literal["softmax", "full_softmax", "sigmoid"] = "softmax"
+    answer_mass: Annotated[bool, Field(strict=True)] = False
     threshold: Annotated[float, Field(strict=True)] = FIRST_ERROR_THRESHOLD
     aggregation: Aggregation = "min"
-    architecture: _Text | None = None
-    source: _Text = ""
+    architecture: Text | None = None
+    source: Text = ""
     probe: Probe | None = None
     prompt: PromptFormat | None = None
-    models: tuple[_Text, ...] = ()
+    models: tuple[Text, ...] = ()
 
     def __post_init__(self) -> None:
-        if fault := next(chain(self._unset(), self._token_faults(), self._score_faults()), None):
+        if fault := next(chain(self._unset(), self._token_faults(), self._judge_faults(), self._score_faults()), None):
             raise RecipeError(f"recipe {self.name!r} {fault}")
 
     def _unset(self) -> Iterator[str]:
-        unset = [f"the {token.label!r} token" for token in self.scoring_tokens if not token.piece and token.id is None]
+        unset = [
+            f"the {token.label!r} token"
+            for token in self.scoring_tokens
+            if not token.piece and token.id is None and not any(token.words)
+        ]
         if any(not tag.text and tag.id is None and (not tag.pieces or not all(tag.pieces)) for tag in self.step_tag):
             unset.insert(0, "the step tag")
         if unset:
@@ -173,10 +106,11 @@ class Recipe:
             )
 
     def _token_faults(self) -> Iterator[str]:
-        if not self.step_tag and self.prompt_format.kind != "segments":
+        kind = self.prompt_format.kind
+        if not self.step_tag and kind not in ("segments", "judge"):
             yield (
-                "has no step tag, so only a prompt of kind 'segments' knows where a step ends, and its prompt is of "
-                f"kind {self.prompt_format.kind!r}; name a step tag"
+                "has no step tag, so only a prompt of kind 'segments' or 'judge' knows where a step ends, and its "
+                f"prompt is of kind {kind!r}; name a step tag"
             )
         for tag in self.step_tag:
             if tag.text is not None and (tag.piece is not None or tag.id is not None):
@@ -186,7 +120,7 @@ class Recipe:
                     f"has a step tag of {len(tag.pieces)} pieces and {len(tag.ids)} ids, {tag.piece!r} and {tag.id!r}; "
                     "give one id for each piece, or leave the ids out"
                 )
-        names = [token.piece or token.id for token in self.scoring_tokens]
+        names = [token.words or token.piece or token.id for token in self.scoring_tokens]
         if len(set(names)) != len(names):
             yield f"names a piece twice among its scoring tokens: {names}"
         if self.head != "lm_head" and (with_piece := [token for token in self.scoring_tokens if token.piece]):
@@ -224,22 +158,53 @@ class Recipe:
                 f"adds up sigmoids with the weights {list(self.weights)}, so a step could score more than 1; "
                 "give weights that sum to 1 at most"
             )
-        kind = self.prompt_format.kind
-        if kind in ("judge", "dialogue") and self.head != "lm_head":
+        kind, asks_again = self.prompt_format.kind, self.prompt_format.asks_again
+        if asks_again and self.head != "lm_head":
             yield (
                 f"has a prompt of kind {kind!r}, which writes the likelier scoring token back into the prompt, but "
                 f"reads the head {self.head!r}, whose columns are no tokens; such a prompt needs the head 'lm_head'"
             )
-        if kind in ("judge", "dialogue") and self.activation != "softmax":
+        if asks_again and self.activation != "softmax":
             yield (
                 f"has a prompt of kind {kind!r}, where the scoring tokens compete for one answer, but the activation "
                 f"{self.activation!r}, by which a step judged wrong may score high; such a prompt needs 'softmax'"
+            )
+
+    def _judge_faults(self) -> Iterator[str]:
+        kind = self.prompt_format.kind
+        if kind == "judge" and (self.step_tag or self.offset):
+            yield (
+                "has a prompt of kind 'judge', which is read where the model's answer begins; give it no step tag "
+                '("step_tag": []) and no offset'
+            )
+        if with_words := next((token for token in self.scoring_tokens if token.words), None):
+            if kind != "judge":
+                yield (
+                    f"gives words for its {with_words.label!r} token, which only a prompt of kind 'judge' looks up, "
+                    f"and its prompt is of kind {kind!r}; give the vocabulary's piece"
+                )
+            if any(token.words and (token.piece or token.id is not None) for token in self.scoring_tokens):
+                yield "gives a scoring token words and a piece or an id; give one of the two"
+        if self.answer_mass and (self.head != "lm_head" or self.activation == "sigmoid"):
+            yield (
+                "tells the answers' mass, which is their share of the vocabulary's probability, but has the head "
+                f"{self.head!r} and the activation {self.activation!r}; it needs the head 'lm_head' and a softmax"
+            )
+        if kind == "judge" and self.head != "lm_head":
+            yield (
+                f"has a prompt of kind 'judge', which is answered in words, but reads the head {self.head!r}; such a "
+                "prompt needs the head 'lm_head'"
             )
 
     @property
     def prompt_format(self) -> PromptFormat:
         """`prompt`, or the format of a recipe that has none."""
         return self.prompt or _PLAIN
+
+    @property
+    def reads_vocabulary(self) -> bool:
+        """Whether the scoring tokens' log-probabilities over the whole vocabulary are read, in the place of logits."""
+        return self.activation == "full_softmax" or self.answer_mass
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -6,6 +6,8 @@ Other servers give these, so fields that we do not know are ignored, and what a 
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 
@@ -76,6 +78,7 @@ class TokenizeRequest(BaseModel):
     prompt: str | None = None
     messages: list[dict[str, str]] | None = None
     add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_special_tokens: bool
     return_token_strs: bool | None = None
 

@@ -158,6 +158,11 @@ class Score(BaseModel):
         default=None, description=f"[steps, scoring tokens], float64 values; {_BASE64}, where they are rounded to it."
     )
     logits: Rows | None = Field(default=None, description=f"[steps, scoring tokens], float32 values; {_BASE64}.")
+    answer_mass: list[float] | None = Field(
+        default=None,
+        description="Of a judge: how much of the vocabulary's probability its answers have together, per step. Below "
+        "0.5 the model rather says something else, and its scores mean little.",
+    )
     num_prompt_tokens: int
     num_cached_tokens: int = Field(description="Prompt tokens that came from vLLM's prefix cache.")
 

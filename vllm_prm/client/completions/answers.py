@@ -53,7 +53,7 @@ def scoring_row(
     asked_by_id: the server was asked for just these tokens. Raises EngineError where a missing one could matter.
     """
     values = {name: value for name, value in logprobs.items() if value is not None}
-    over_all = recipe.recipe.activation == "full_softmax"
+    over_all = recipe.recipe.reads_vocabulary
     if over_all and (found := max((values[name] for name in names if name in values), default=0.0)) > _ROUNDING:
         raise EngineError(
             f"the server gave {found:.3f} as the logarithm of a probability, so these are logits, of which nobody can "

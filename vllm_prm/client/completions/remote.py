@@ -73,12 +73,22 @@ class ServerTokenizer:
         return _Vocabulary(self)
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, str]], tokenize: bool = False, add_generation_prompt: bool = False
+        self,
+        messages: Sequence[Mapping[str, str]],
+        tokenize: bool = False,
+        add_generation_prompt: bool = False,
+        **template: Any,
     ) -> str:
-        """The conversation as text. Raises RecipeError if the server's text of it has other tokens."""
+        """The conversation as text; `template` are the template's own arguments.
+
+        Raises RecipeError if the server's text of it has other tokens.
+        """
         assert not tokenize
         request = TokenizeRequest(
-            messages=list(map(dict, messages)), add_generation_prompt=add_generation_prompt, **self._common(False)
+            messages=list(map(dict, messages)),
+            add_generation_prompt=add_generation_prompt,
+            chat_template_kwargs=template or None,
+            **self._common(False),
         )
         token_ids = self._tokens(request)
         text = self.decode(token_ids)

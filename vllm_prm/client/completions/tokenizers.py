@@ -14,6 +14,7 @@ from vllm_prm.recipes.binding import BoundRecipe
 from vllm_prm.wire.completions import ModelCard, TokenizeRequest, TokenizeResponse
 
 logger = logging.getLogger(__name__)
+_OTHERWISE = "give tokenizer= the folder or name of the model that the server runs"
 
 
 async def tokenizer_for(tokenizer: Any, card: ModelCard, transport: Transport) -> Any:
@@ -24,8 +25,9 @@ async def tokenizer_for(tokenizer: Any, card: ModelCard, transport: Transport) -
     """
     if tokenizer is not None and not isinstance(tokenizer, str | Path):
         return tokenizer
+    source = str(tokenizer) if tokenizer is not None else card.root or card.id
     try:
-        return await asyncio.to_thread(_read, str(tokenizer) if tokenizer is not None else card.root or card.id)
+        return await asyncio.to_thread(read_tokenizer, source, _OTHERWISE)
     except RecipeError:
         if tokenizer is not None or not await has_tokenizer(transport, card.id):
             raise
@@ -33,22 +35,22 @@ async def tokenizer_for(tokenizer: Any, card: ModelCard, transport: Transport) -
         return ServerTokenizer(transport, card.id)
 
 
-def _read(source: str) -> Any:
+def read_tokenizer(source: str, otherwise: str) -> Any:
+    """The tokenizer in a folder, or of a name, as transformers reads it. otherwise: what to do if there is none.
+
+    Raises RecipeError without transformers, or if there is no tokenizer to be had.
+    """
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise RecipeError(
-            "a server without our plugin and without vLLM's /tokenize is asked with token ids, which are made on this "
-            "side: pip install 'vllm-prm[tokenizer]', or give tokenizer= an object that has encode(), decode() and "
-            "get_vocab()"
+            "the model's tokenizer is needed on this side, to make token ids of texts: pip install "
+            "'vllm-prm[tokenizer]'; PRMClient's tokenizer= also takes an object with encode(), decode() and get_vocab()"
         ) from error
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(
-            f"no tokenizer could be read from {source!r} ({str(error)[:200]}); give tokenizer= the folder or name of "
-            "the model that the server runs"
-        ) from error
+        raise RecipeError(f"no tokenizer could be read from {source!r} ({str(error)[:200]}); {otherwise}") from error
 
 
 async def check_same(transport: Transport, model: str, recipe: BoundRecipe) -> None:

@@ -82,6 +82,8 @@ async def _entry(
             num_prompt_tokens=scores.num_prompt_tokens,
             num_cached_tokens=scores.num_cached_tokens,
         )
+        if scores.answer_mass:
+            entry.answer_mass = list(scores.answer_mass)
         if request.returned != "scores":
             rows = getattr(scores, request.returned)
             is_packed = request.encoding_format == "base64"

@@ -184,7 +184,7 @@ class PRMServing(BaseServing):
 
     @property
     def _asks_once(self) -> bool:
-        return self.recipe.prompt_format.kind not in ("judge", "dialogue")
+        return not self.recipe.prompt_format.asks_again
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text))

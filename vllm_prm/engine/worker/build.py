@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.engine.settings import StepSettings, bound_recipe_of, recipe_of, settings_of
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
     from vllm_prm.engine.worker.pooler import StepPooler
+    from vllm_prm.recipes import BoundRecipe
 
 
 def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...]) -> StepSettings:
@@ -37,7 +39,22 @@ def settings_for(vllm_config: VllmConfig, model_cls: type, heads: tuple[str, ...
         " or ".join(map(str, (tag[0] if len(tag) == 1 else list(tag) for tag in settings.step_tags))) or "none",
         list(settings.scoring_ids),
     )
+    if bound is not None:
+        for line in _about_prompts(bound):
+            logger.info(line)
     return settings
+
+
+def _about_prompts(bound: BoundRecipe) -> Iterator[str]:
+    """What nobody sees from the step tag and the scoring tokens."""
+    if bound.answers is not None:
+        chats = "one chat for all steps of a solution" if bound.answers.in_one_chat else "one chat per step"
+        yield f"The model is asked: {chats}; read where it would answer {' or '.join(map(repr, bound.scoring_texts))}."
+    if not bound.step_tags:
+        yield (
+            f"Recipe {bound.recipe.name} has no step tag: a text by itself (/v1/embeddings, LLM.encode) has no steps, "
+            "so its list of scores is empty; send a question and its steps (/v1/prm/score, PRM, PRMClient)."
+        )
 
 
 def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> StepPooler:
@@ -50,7 +67,7 @@ def pooler_for(model: Any, settings: StepSettings, vllm_config: VllmConfig) -> S
     from vllm_prm.engine.worker.score_cache import new_score_cache
 
     refuse_prompts_that_never_start(vllm_config)
-    if settings.activation == "full_softmax":
+    if settings.reads_vocabulary:
         _tell_of_the_whole_head(vllm_config)
     tokenizer = None  # looks at tags that are glued to a word; one rank tells of them
     if get_tensor_model_parallel_rank() == 0 and not vllm_config.model_config.skip_tokenizer_init:

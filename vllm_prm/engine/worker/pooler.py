@@ -79,7 +79,7 @@ class StepPooler(Pooler):
         self, model: torch.nn.Module, settings: StepSettings, tokenizer: Any, cache: ScoreCache | None = None
     ) -> None:
         super().__init__()
-        self._of_all = settings.activation == "full_softmax"
+        self._of_all = settings.reads_vocabulary
         head: Any = {
             "lm_head": lambda: ScoringHead(model, self._of_all),
             "own": lambda: OwnHead(model),

@@ -52,7 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "offset": -1,
         "scoring_tokens": {"good": {"piece": "<+>", "weight": 1.0}, "bad": {"piece": "<->", "weight": 0.0}},
         "prompt": {
-            "kind": "judge",
+            "kind": "passes",
             # Spelt as in the source's own inference ("mathemetical"); its training script spells it right.
             "question": "You are a Math Teacher. Given a question and a student's solution, evaluate the mathemetical "
             "correctness, logic consistency of the current step and whether it will lead to the correct final solution"
