@@ -1,14 +1,17 @@
 """Which solutions of a batch share a request.
 
-Knows texts and numbers, no HTTP. The invariant: every solution is in one pack, and in no other; no pack is larger than
-the bounds, but a solution larger than the bound by itself has its own.
+Knows texts and numbers, no HTTP; an image counts as its address, which holds all of it if it is a data URL. The
+invariant: every solution is in one pack, and in no other; no pack is larger than the bounds, but a solution larger than
+the bound by itself has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
-Solution = tuple[str, list[str]]  # (question, steps)
+from vllm_prm.questions import Question, question_key, question_size
+
+Solution = tuple[Question, list[str]]  # (question, steps)
 
 SOLUTIONS_PER_REQUEST = 16
 # About 16,000 tokens, of four characters: an engine computes on them for far longer than a request costs (5 ms), so
@@ -28,10 +31,10 @@ def packed(solutions: Mapping[int, Solution], solutions_per_request: int) -> lis
     Solutions of one question stand side by side, in as few requests as the bounds allow: the server that computes
     their common beginning keeps it for the others.
     """
-    sizes = {i: len(question) + sum(map(len, steps)) for i, (question, steps) in solutions.items()}
-    of_question: dict[str, list[int]] = {}
+    sizes = {i: question_size(question) + sum(map(len, steps)) for i, (question, steps) in solutions.items()}
+    of_question: dict[Hashable, list[int]] = {}
     for i, (question, _) in solutions.items():
-        of_question.setdefault(question, []).append(i)
+        of_question.setdefault(question_key(question), []).append(i)
     pieces: list[list[int]] = []
     for indices in of_question.values():
         requests = -(-len(indices) // solutions_per_request)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vllm_prm.prompts.chats import Message, ends_in_text, render, turn
 from vllm_prm.prompts.drafts import Draft, SegmentsDraft, TextDraft
+from vllm_prm.prompts.pictures import Content, between
 from vllm_prm.prompts.texts import fill_question, fill_step, stripped
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -18,17 +19,17 @@ from vllm_prm.recipes.binding import BoundRecipe
 class Solution:
     """A question and its steps, for one recipe.
 
-    question: as the prompt writes it. steps: as they were sent, stripped. written_steps: as the prompt writes them,
-    without their tags.
+    question: as the prompt writes it; parts, if it holds images that a chat template is to write. steps: as they were
+    sent, stripped. written_steps: as the prompt writes them, without their tags.
     """
 
     recipe: BoundRecipe
-    question: str
+    question: Content
     steps: tuple[str, ...]
     written_steps: tuple[str, ...]
 
     @classmethod
-    def of(cls, question: str, steps: list[str], recipe: BoundRecipe) -> Solution:
+    def of(cls, question: Content, steps: list[str], recipe: BoundRecipe) -> Solution:
         prompt_format = recipe.prompt_format
         question, steps = stripped(question, steps, prompt_format)
         written = tuple(fill_step(prompt_format, number, step) for number, step in enumerate(steps, 1))
@@ -42,7 +43,14 @@ class Solution:
 
     def user_turn(self, index: int) -> Message:
         """Step `index` as a turn of its own; the first one begins with the question."""
-        return turn("user", (self.question if index == 0 else "") + self.written_steps[index])
+        step = self.written_steps[index]
+        return turn("user", between("", self.question, step) if index == 0 else step)
+
+    @property
+    def question_text(self) -> str:
+        """The question of a prompt that is no chat."""
+        assert isinstance(self.question, str), "only a chat template writes parts"
+        return self.question
 
     def tagged_steps(self) -> tuple[str, list[int]]:
         """All steps with their tags, as one text, and where in it each tag ends."""
@@ -55,12 +63,13 @@ class Solution:
 
 def raw(solution: Solution) -> Draft:
     text, tag_ends = solution.tagged_steps()
-    before = len(solution.question)
-    return TextDraft(solution.question + text, tuple(before + end for end in tag_ends), is_chat=False)
+    question = solution.question_text
+    before = len(question)
+    return TextDraft(question + text, tuple(before + end for end in tag_ends), is_chat=False)
 
 
 def segments(solution: Solution) -> Draft:
-    return SegmentsDraft(solution.question, solution.written_steps)
+    return SegmentsDraft(solution.question_text, solution.written_steps)
 
 
 def chat(solution: Solution) -> Draft:

@@ -40,7 +40,7 @@ class PooledPrompts:
 
         bar.total += len(prompts)
         outputs = self._llm.encode(
-            [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
+            [dict(prompt.media or {"prompt_token_ids": list(prompt.token_ids)}) for prompt in prompts],
             [
                 PoolingParams(use_activation=False, extra_kwargs=positions_request(prompt.positions))
                 for prompt in prompts
@@ -49,7 +49,8 @@ class PooledPrompts:
             lora_request=self._lora,
             use_tqdm=_PartOf(bar),
         )
-        return [_failure(output) or _pooled(output) for output in outputs]
+        pairs = zip(outputs, prompts, strict=True)
+        return [_failure(output) or _other_tokens(output, prompt) or _pooled(output) for output, prompt in pairs]
 
 
 class GeneratedPrompts:
@@ -119,6 +120,16 @@ class _PartOf:
 def _pooled(output: PoolingRequestOutput) -> Answer:
     logits: np.ndarray = output.outputs.data.numpy()
     return logits, output.num_cached_tokens or 0
+
+
+def _other_tokens(output: PoolingRequestOutput, prompt: Prompt) -> EngineError | None:
+    """If the engine was given other tokens than the prompt was planned with, which vLLM makes of its images again."""
+    if prompt.media is None or tuple(output.prompt_token_ids) == prompt.token_ids:
+        return None
+    return EngineError(
+        f"vLLM made {len(output.prompt_token_ids)} tokens of a prompt with images, and {len(prompt.token_ids)} of the "
+        "same one before, so its steps were not read where they are. Please report this, with the model's name"
+    )
 
 
 def _failure(output: Any) -> PRMError | None:
