@@ -43,6 +43,17 @@ TURN = (
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}"
 )
+PLUS, MINUS = 10, 12  # ids of "+" and "-" in Qwen 2.5's vocabulary
+# As RLHFlow's and VisualPRM's: one turn a step, answered by "+" or "-", read before the answer.
+TURNS = {
+    "name": "seeing-turns",
+    "step_tag": {"piece": ["<|im_start|>", "a", "s", "s", "i", "s", "t", "a", "n", "t", "Ċ", "+"]},
+    "offset": -1,
+    "scoring_tokens": {"good": {"piece": "+", "weight": 1.0}, "bad": {"piece": "-", "weight": 0.0}},
+    "prompt": {"kind": "turns", "question": "### Question:\n{question}\n\n### Steps:\n", "tag": "+"},
+    "aggregation": "mean",
+}
+STEPS = ["There are 3 red squares.", "Two of them overlap, so 3 - 2 = 1.", "The answer is 1."]
 SIZES = ((60, 40), (28, 90), (120, 112), (57, 57))  # of pictures: width and height, in no step of PATCH * MERGED
 
 
@@ -128,6 +139,21 @@ class QwenOracle:
         """(token ids with the images' own, [tokens, vocabulary])"""
         inputs = processor()(text=[text], images=images or None, return_tensors="pt", add_special_tokens=False)
         return inputs["input_ids"][0].tolist(), self.model(**inputs).logits[0]
+
+    def scores(self, question: str | list[dict[str, Any]], steps: list[str]) -> tuple[list[int], np.ndarray]:
+        """Token ids, and float64 [steps]: P("+") before each answer, from the text that TURNS' source would make."""
+        parts = [words(question)] if isinstance(question, str) else question
+        images = [entry["image_pil"] for entry in parts if entry["type"] == "image_pil"]
+        shown = "".join(entry.get("text", "<|vision_start|><|image_pad|><|vision_end|>") for entry in parts)
+        text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        for number, step in enumerate(steps):
+            opening = f"### Question:\n{shown}\n\n### Steps:\n" if number == 0 else ""
+            text += f"<|im_start|>user\n{opening}{step.strip()}<|im_end|>\n<|im_start|>assistant\n+<|im_end|>\n"
+        ids, logits = self.logits(text, images)
+        end = tokenizer().encode("assistant\n+<|im_end|>", add_special_tokens=False)
+        places = [i + len(end) - 3 for i in range(len(ids)) if ids[i : i + len(end)] == end]
+        assert len(places) == len(steps)
+        return ids, logits[places][:, [PLUS, MINUS]].double().softmax(-1)[:, 0].numpy()
 
 
 def picture(seed: int, size: tuple[int, int] = SIZES[0]) -> Image.Image:

@@ -6,22 +6,11 @@ import numpy as np
 import pytest
 import seeing
 from oracle import TOLERANCE
-from seeing import SIZES, part, picture, words
+from seeing import SIZES, STEPS, TURNS, part, picture, words
 
 from vllm_prm import PRM, PRMError, load_recipe
 
-PLUS, MINUS = 10, 12  # ids of "+" and "-" in Qwen 2.5's vocabulary
 BLOCK = 32
-# As RLHFlow's and VisualPRM's: one turn a step, answered by "+" or "-", read before the answer.
-TURNS = {
-    "name": "seeing-turns",
-    "step_tag": {"piece": ["<|im_start|>", "a", "s", "s", "i", "s", "t", "a", "n", "t", "Ċ", "+"]},
-    "offset": -1,
-    "scoring_tokens": {"good": {"piece": "+", "weight": 1.0}, "bad": {"piece": "-", "weight": 0.0}},
-    "prompt": {"kind": "turns", "question": "### Question:\n{question}\n\n### Steps:\n", "tag": "+"},
-    "aggregation": "mean",
-}
-STEPS = ["There are 3 red squares.", "Two of them overlap, so 3 - 2 = 1.", "The answer is 1."]
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +34,8 @@ def question(*images):
     return [entry for image, text in zip(images, texts, strict=False) for entry in (part(image), words(text)) if text]
 
 
-def expected(oracle, asked, steps):
-    """float64 [steps]: P("+") before each answer, from the text that the source's own code would make."""
-    parts = [words(asked)] if isinstance(asked, str) else asked
-    images = [entry["image_pil"] for entry in parts if entry["type"] == "image_pil"]
-    shown = "".join(entry.get("text", "<|vision_start|><|image_pad|><|vision_end|>") for entry in parts)
-    text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    for number, step in enumerate(steps):
-        opening = f"### Question:\n{shown}\n\n### Steps:\n" if number == 0 else ""
-        text += f"<|im_start|>user\n{opening}{step}<|im_end|>\n<|im_start|>assistant\n+<|im_end|>\n"
-    ids, logits = oracle.logits(text, images)
-    end = seeing.tokenizer().encode("assistant\n+<|im_end|>", add_special_tokens=False)
-    places = [i + len(end) - 3 for i in range(len(ids)) if ids[i : i + len(end)] == end]
-    assert len(places) == len(steps)
-    return ids, logits[places][:, [PLUS, MINUS]].double().softmax(-1)[:, 0].numpy()
-
-
 def check(found, asked, steps, oracle):
-    ids, right = expected(oracle, asked, steps)
+    ids, right = oracle.scores(asked, steps)
     assert not isinstance(found, PRMError), found
     assert found.num_prompt_tokens == len(ids)
     assert np.abs(np.array(found.step_scores) - right).max() < TOLERANCE

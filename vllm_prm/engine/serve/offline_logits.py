@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from vllm_prm.engine.compat import request_failure
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.serve.generated import likeliest_tokens, num_computed_tokens, row_of, sampling_params
-from vllm_prm.engine.serve.pooled import Answer
+from vllm_prm.engine.serve.pooled import Answer, other_tokens
 from vllm_prm.engine.serve.weights import forget_on_changes
 from vllm_prm.errors import EngineError, PRMError, RequestError
 from vllm_prm.prompts import Prompt
@@ -50,7 +50,10 @@ class PooledPrompts:
             use_tqdm=_PartOf(bar),
         )
         pairs = zip(outputs, prompts, strict=True)
-        return [_failure(output) or _other_tokens(output, prompt) or _pooled(output) for output, prompt in pairs]
+        return [
+            _failure(output) or other_tokens(output.prompt_token_ids, prompt) or _pooled(output)
+            for output, prompt in pairs
+        ]
 
 
 class GeneratedPrompts:
@@ -120,16 +123,6 @@ class _PartOf:
 def _pooled(output: PoolingRequestOutput) -> Answer:
     logits: np.ndarray = output.outputs.data.numpy()
     return logits, output.num_cached_tokens or 0
-
-
-def _other_tokens(output: PoolingRequestOutput, prompt: Prompt) -> EngineError | None:
-    """If the engine was given other tokens than the prompt was planned with, which vLLM makes of its images again."""
-    if prompt.media is None or tuple(output.prompt_token_ids) == prompt.token_ids:
-        return None
-    return EngineError(
-        f"vLLM made {len(output.prompt_token_ids)} tokens of a prompt with images, and {len(prompt.token_ids)} of the "
-        "same one before, so its steps were not read where they are. Please report this, with the model's name"
-    )
 
 
 def _failure(output: Any) -> PRMError | None:
