@@ -270,3 +270,20 @@ def test_a_thousand_solutions(browse, tmp_path):
     assert console == []
     lowest = [min(row.step_scores) for row in rows]
     assert page.shown() == sorted(range(1000), key=lambda i: -lowest[i])
+
+
+def test_images_of_a_question(tmp_path):
+    """Those in the page are shown, by leave of its policy; no other is asked for; nobody's address becomes HTML."""
+    png = "data:image/png;base64,iVBORw0KGgo="
+    urls = [png, "https://example.com/a.png", 'data:image/png;base64,"><b>', "data:image/svg+xml;base64,PHN2Zz4="]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    question = [*parts, {"type": "text", "text": HOSTILE}]
+    html = write_report(tmp_path / "with.html", [*ROWS, ReportRow(question, ["a"], [0.5], "seen")]).read_text()
+    page = Page(html)
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == [png]
+    assert "image 2: https://example.com/a.png" in page.text
+    assert "image 3" in page.text
+    assert "image 4" in page.text
+    assert "; img-src data:" in html.split("</head>")[0]
+    without = write_report(tmp_path / "without.html", ROWS).read_text()
+    assert "img-src" not in without

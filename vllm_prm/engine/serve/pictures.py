@@ -147,5 +147,8 @@ def _expanded(prompt: Prompt, media: Mapping[str, Any], whole: Mapping[str, Any]
 
 
 def _refusal(error: Exception) -> RequestError:
-    text = str(error) or type(error).__name__
-    return RequestError(f"vLLM does not take an image of the question: {text[:_SHOWN]}{'...' * (len(text) > _SHOWN)}")
+    first: BaseException = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    texts = [str(one)[:_SHOWN] or type(one).__name__ for one in dict.fromkeys((error, first))]  # what, and why
+    return RequestError(f"vLLM does not take an image of the question: {': '.join(texts)}")
