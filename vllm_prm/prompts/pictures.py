@@ -73,7 +73,7 @@ def expanded_positions(
     moved = [position + len(whole) - len(token_ids) for position in positions]
     is_clear = (
         same_after >= len(whole) - last - 1
-        and same_before >= first - 1
+        and same_before >= min(first, max(1, first - 1))  # the very first token too, which begins the sequence
         and same_after >= len(token_ids) - positions[0]
         and moved[0] >= last
     )
