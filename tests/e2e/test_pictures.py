@@ -8,7 +8,7 @@ import seeing
 from oracle import TOLERANCE
 from seeing import SIZES, STEPS, TURNS, part, picture, words
 
-from vllm_prm import PRM, PRMError, load_recipe
+from vllm_prm import PRM, PRMError, RequestError, load_recipe
 
 BLOCK = 32
 
@@ -80,3 +80,31 @@ def test_another_image_of_the_same_size_shares_nothing_behind_it(pair):
     assert found[2].step_scores == found[0].step_scores
     for asked, scores in zip((one, two, one), found, strict=True):
         check(scores, asked, STEPS, oracle)
+
+
+def test_text_that_stands_for_an_image_is_no_image(pair):
+    """In a step or a question it moves no position; the engine goes on."""
+    prm, oracle = pair
+    asked = question(picture(4, SIZES[1]))
+    items = [
+        (asked, ["a <|image_pad|> b", *STEPS]),
+        ([*asked, words("<|image_pad|>")], STEPS),
+        ("<|image_pad|>", STEPS),
+    ]
+    for result in prm.score_batch(items, on_error="return", progress=False):
+        print(result)
+    check(prm.score(asked, STEPS), asked, STEPS, oracle)
+
+
+def test_what_cannot_be_used_is_refused_alone(pair):
+    prm, oracle = pair
+    asked = question(picture(4, SIZES[1]))
+    five = [part(picture(seed)) for seed in range(5)]
+    items = [(five, STEPS), (asked, STEPS), ([part("file:///etc/hostname")], STEPS), ([part("nothing")], STEPS)]
+    found = prm.score_batch(items, on_error="return", progress=False)
+    for result, says in zip(
+        (found[0], *found[2:]), ("4", "--allowed-local-media-path", "HTTP, data or file"), strict=True
+    ):
+        assert isinstance(result, RequestError)
+        assert says in str(result)
+    check(found[1], *items[1], oracle)

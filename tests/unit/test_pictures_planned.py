@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import vocabularies
 from PIL import Image
 
 from vllm_prm import RequestError, load_recipe
 from vllm_prm.client.packing import packed
+from vllm_prm.engine.serve.pictures import Pictures
 from vllm_prm.prompts import Scoring, SeenQuestion
 from vllm_prm.prompts.pictures import between, expanded_positions, stripped_content
 from vllm_prm.questions import checked_question, image_urls, question_key, question_text
@@ -129,3 +132,26 @@ def test_a_data_url_fills_a_request():
     question = [image("data:image/png;base64," + "A" * 70_000)]
     packs = packed({0: (question, ["a"]), 1: ("q", ["a"]), 2: (question, ["b"]), 3: ("q", ["b"])}, 16)
     assert sorted(map(sorted, packs)) == [[0], [1, 3], [2]]
+
+
+def engine(runner="pooling", sees=True):
+    return SimpleNamespace(
+        model_config=SimpleNamespace(runner_type=runner, is_multimodal_model=sees, model="m", hf_config=None)
+    )
+
+
+JUDGE = {"kind": "judge", "tag": "<extra_0>", "passes": ["{tag}"]}
+
+
+@pytest.mark.parametrize(
+    ("renderer", "prompt", "says"),
+    [
+        (engine("generate"), {}, "this engine generates text"),
+        (engine(sees=False), {}, "m takes text only"),
+        (engine(), JUDGE, "recipe 'seeing' asks again about each step"),
+    ],
+)
+def test_engines_and_recipes_that_take_no_images_say_so(renderer, prompt, says):
+    recipe = bind(load_recipe({**RECIPE, "prompt": prompt} if prompt else RECIPE), vocabularies.qwen25())
+    with pytest.raises(RequestError, match=says):
+        Pictures(renderer, lambda: recipe).see([image("https://x/y")])
