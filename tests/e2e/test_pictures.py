@@ -86,13 +86,10 @@ def test_text_that_stands_for_an_image_is_no_image(pair):
     """In a step or a question it moves no position; the engine goes on."""
     prm, oracle = pair
     asked = question(picture(4, SIZES[1]))
-    items = [
-        (asked, ["a <|image_pad|> b", *STEPS]),
-        ([*asked, words("<|image_pad|>")], STEPS),
-        ("<|image_pad|>", STEPS),
-    ]
-    for result in prm.score_batch(items, on_error="return", progress=False):
-        print(result)
+    items = [(asked, ["a <|image_pad|> b", *STEPS]), ([*asked, words("<|image_pad|>")], STEPS)]
+    items.append(("<|image_pad|>", STEPS))
+    for (_, steps), result in zip(items, prm.score_batch(items, progress=False), strict=True):
+        assert len(result) == len(steps)
     check(prm.score(asked, STEPS), asked, STEPS, oracle)
 
 
@@ -102,9 +99,8 @@ def test_what_cannot_be_used_is_refused_alone(pair):
     five = [part(picture(seed)) for seed in range(5)]
     items = [(five, STEPS), (asked, STEPS), ([part("file:///etc/hostname")], STEPS), ([part("nothing")], STEPS)]
     found = prm.score_batch(items, on_error="return", progress=False)
-    for result, says in zip(
-        (found[0], *found[2:]), ("4", "--allowed-local-media-path", "HTTP, data or file"), strict=True
-    ):
+    reasons = ("4", "--allowed-local-media-path", "HTTP, data or file")
+    for result, says in zip((found[0], *found[2:]), reasons, strict=True):
         assert isinstance(result, RequestError)
         assert says in str(result)
     check(found[1], *items[1], oracle)

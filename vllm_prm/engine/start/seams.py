@@ -183,8 +183,8 @@ def images_are_vllms() -> Iterator[str]:
     for name in ("process_for_engine", "process_for_engine_async"):
         asked = ("self", "prompt", "arrival_time", "skip_mm_cache")
         yield from takes("vllm.renderers.base", f"BaseRenderer.{name}", asked, ours, more=True)
-    asked = ("chat_template", "tools", "given_format", "tokenizer", "model_config")
-    yield from takes("vllm.renderers.hf", "resolve_chat_template_content_format", asked, ours)
+    found_by = ("chat_template", "tools", "given_format", "tokenizer", "model_config")
+    yield from takes("vllm.renderers.hf", "resolve_chat_template_content_format", found_by, ours)
 
 
 def http_routes() -> Iterator[str]:
