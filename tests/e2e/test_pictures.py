@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import seeing
 from oracle import TOLERANCE
-from seeing import SIZES, STEPS, TURNS, part, picture, words
+from prompt_oracles import visualprm
+from seeing import MINUS, PLUS, SIZES, STEPS, TURNS, part, picture, words
 
 from vllm_prm import PRM, PRMError, RequestError, load_recipe
+from vllm_prm.recipes import bind
 
 BLOCK = 32
+EXTRA_0 = 151651
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +107,43 @@ def test_what_cannot_be_used_is_refused_alone(pair):
         assert isinstance(result, RequestError)
         assert says in str(result)
     check(found[1], *items[1], oracle)
+
+
+IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+TAGGED = "".join(f"{step}<extra_0>\n" for step in STEPS)
+KINDS = {  # by kind of prompt, its recipe, and the text that its model reads of a question with one image
+    "raw": ({"kind": "raw", "question": "Q: {question}\n"}, f"Q: {IMAGE}\nHow many?\n{TAGGED}"),
+    "chat": (
+        {"kind": "chat", "question": "Q: {question}"},
+        f"{SYSTEM}<|im_start|>user\nQ: {IMAGE}How many?<|im_end|>\n<|im_start|>assistant\n{TAGGED}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_of_prompts(pair, monkeypatch, kind):
+    """On the same engine: it reads the same scoring tokens, where it is told to."""
+    prm, oracle = pair
+    prompt, text = KINDS[kind]
+    fields = {"name": kind, "step_tag": "<extra_0>", "scoring_tokens": TURNS["scoring_tokens"], "prompt": prompt}
+    monkeypatch.setattr(prm, "_bound_recipe", bind(load_recipe(fields), prm.llm.get_tokenizer()))
+    seen = picture(8, SIZES[3])
+    found = prm.score([part(seen), words("How many?")], STEPS)
+    ids, logits = oracle.logits(text, [seen])
+    places = [i for i, token_id in enumerate(ids) if token_id == EXTRA_0]
+    right = logits[places][:, [PLUS, MINUS]].double().softmax(-1)[:, 0].numpy()
+    assert np.abs(np.array(found.step_scores) - right).max() < TOLERANCE
+
+
+def test_visualprm_with_an_image(pair, monkeypatch):
+    """Its prompt and its reading, as its source has them, with this model's placeholder in the place of "<image>"."""
+    prm, oracle = pair
+    monkeypatch.setattr(prm, "_bound_recipe", bind(load_recipe("visualprm"), prm.llm.get_tokenizer()))
+    seen = picture(9, SIZES[1])
+    found = prm.score([words("How many?"), part(seen)], STEPS)
+    for index, read in enumerate(visualprm("<image>\nHow many?", STEPS, seeing.tokenizer())):
+        text = seeing.tokenizer().decode(read.seen).replace("<image>", IMAGE)
+        _, logits = oracle.logits(text, [seen])
+        right = logits[-1][list(read.columns)].double().softmax(-1)[read.good].item()
+        assert abs(found.step_scores[index] - right) < TOLERANCE
