@@ -63,11 +63,6 @@ def question_key(question: Question) -> Hashable:
     )
 
 
-def question_size(question: Question) -> int:
-    """Characters of its texts and of its images' addresses."""
-    return len(question_text(question)) + sum(len(url or "") for url in image_urls(question))
-
-
 def _checked_part(part: Any, name: str, pil: bool) -> dict[str, Any]:
     if not isinstance(part, Mapping):
         raise RequestError(f"{name} is {shown(part)}; {_EXPECTED}")

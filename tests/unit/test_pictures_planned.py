@@ -128,10 +128,12 @@ def test_positions_after_the_images(short, whole, images, expected):
     assert found is None or [whole[at] for at in found] == [3, 5]
 
 
-def test_a_data_url_fills_a_request():
-    question = [image("data:image/png;base64," + "A" * 70_000)]
-    packs = packed({0: (question, ["a"]), 1: ("q", ["a"]), 2: (question, ["b"]), 3: ("q", ["b"])}, 16)
-    assert sorted(map(sorted, packs)) == [[0], [1, 3], [2]]
+def test_candidates_of_a_question_with_images_share_a_request_with_no_other():
+    """So that a data URL, however long, is sent once for all of them."""
+    one, two = ([image("data:image/png;base64," + letter * 70_000)] for letter in "AB")
+    asked = [(one, ["a"]), ("q", ["a"]), (one, ["b"]), ("q", ["b"]), (two, ["a"]), (list(one), ["c"])]
+    packs = packed(dict(enumerate(asked)), 16)
+    assert sorted(map(sorted, packs)) == [[0, 2, 5], [1, 3], [4]]
 
 
 def engine(runner="pooling", sees=True):
