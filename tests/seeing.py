@@ -26,7 +26,7 @@ from transformers import (
     Qwen2VLImageProcessorPil,
 )
 
-from sweep.absent import stand_in
+from sweep.absent import AbsentModule, stand_in
 
 PATCH, MERGED = 14, 2  # pixels of a patch's side; patches that become one token, along each side: Qwen2.5-VL's own
 # Under their real ids, as Qwen2.5-VL's config.json gives them.
@@ -118,6 +118,8 @@ def let_vllm_see(patch: pytest.MonkeyPatch) -> dict[str, Any]:
         from vllm.engine.arg_utils import EngineArgs
         from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLProcessingInfo
         from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
+    for name in [name for name in sys.modules if isinstance(sys.modules[name], AbsentModule)]:
+        del sys.modules[name]  # or transformers would think that the libraries are there
     # vLLM looks at a model's class in another process, where the stand-in is not.
     patch.setattr(
         _LazyRegisteredModel, "inspect_model_cls", lambda self: _ModelInfo.from_model_cls(self.load_model_cls())

@@ -31,6 +31,9 @@ class Pictures(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.asked.append(self.path)
+        if self.path == "/missing.png":
+            self.send_error(404)
+            return
         body = png(picture(5, SIZES[2]))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -144,6 +147,7 @@ def hostile(allowed: Path, host: int) -> dict[str, tuple[str, str]]:
         "a link to outside": ((allowed / "out.png").as_uri(), "--allowed-local-media-path"),
         "a way out": (f"file://{allowed}/../secret.png", "--allowed-local-media-path"),
         "no such file": (f"file://{allowed}/none.png", "No such file"),
+        "no such page": (f"http://127.0.0.1:{host}/missing.png", "404"),
         "a scheme": ("ftp://127.0.0.1/a.png", "HTTP, data or file"),
         "too long a stripe": (data_url(picture(0, (1000, 2))), "aspect ratio"),
     }
@@ -164,7 +168,7 @@ def test_hostile_media_are_refused_one_by_one(served, host):
     assert [entry["object"] for entry in entries] == ["prm.score", *["error"] * len(cases), "prm.score"]
     assert all(entry["error"]["code"] == 400 for entry in entries[1:-1])
     assert np.abs(np.array(entries[-1]["step_scores"]) - right(served[1], 1)).max() < TOLERANCE
-    assert not Pictures.asked, "something was fetched that vLLM would not fetch"
+    assert set(Pictures.asked) == {"/missing.png"}, "something was fetched that vLLM would not fetch"
 
 
 @pytest.mark.parametrize(
