@@ -36,7 +36,7 @@ class _Absent(metaclass=_AnyName):
         return getattr(type(self), name)
 
 
-class _AbsentModule(ModuleType):
+class AbsentModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == "__version__":
             return "0.0.0"
@@ -54,7 +54,7 @@ class _Finder:
         return ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = _AbsentModule(spec.name)
+        module = AbsentModule(spec.name)
         module.__path__ = []
         return module
 

@@ -20,7 +20,7 @@ FILE_LIMIT, FUNCTION_LIMIT = 300, 40  # lines; a function's docstring is not cou
 LEVELS = (
     ("errors",),
     ("inputs", "look"),
-    ("jsonl", "recipes"),
+    ("jsonl", "questions", "recipes"),
     ("aggregate", "wire"),
     ("scores",),
     ("prompts",),

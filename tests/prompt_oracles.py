@@ -83,6 +83,22 @@ def rlhflow(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
     return reads
 
 
+INTERN = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+
+
+def visualprm(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
+    """generate_steps_with_soft_score: one forward for each step, read at the last token; earlier answers are "+"."""
+    reads, history = [], f"<|im_start|>system\n{INTERN}<|im_end|>\n"
+    columns = tuple(tokenizer.convert_tokens_to_ids(piece) for piece in ("+", "-"))
+    for k, step in enumerate(steps):
+        asked = f"### Question:\n{question}\n\n### Solution Process:\n{step}" if k == 0 else step
+        query = f"{history}<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n"
+        ids = tokenizer(query)["input_ids"]
+        reads += _at(ids, [len(ids) - 1], columns, 0)
+        history = f"{query}+<|im_end|>\n"
+    return reads
+
+
 def qwen_prm(system: str | None) -> Oracle:
     def oracle(question: str, steps: Sequence[str], tokenizer: Any) -> list[Read]:
         """Model card: steps joined by <extra_0> and one after the last; two classes, the second good."""
@@ -280,6 +296,7 @@ ONE_PROMPT: dict[str, Oracle] = {
     "er-prm": er_prm,
     "rlhflow-deepseek": rlhflow,
     "rlhflow-mistral": rlhflow,
+    "visualprm": visualprm,
     "qwen2.5-math-prm": qwen_prm(BOXED),
     "reasonflux-prm": qwen_prm(None),
     "granite-3.3-prm": granite,

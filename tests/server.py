@@ -19,12 +19,13 @@ START_UP_S = 240  # a server boots in about 50 s on two idle cores; test machine
 
 
 @contextmanager
-def serving(log: Path, *arguments: str, program: str = "vllm") -> Iterator[str]:
-    """Base URL of `vllm serve ARGUMENTS`, or of another program's `serve`; its output goes to `log`."""
+def serving(log: Path, *arguments: str, program: str = "vllm", script: Path | None = None) -> Iterator[str]:
+    """Base URL of `vllm serve ARGUMENTS`, or of another program's or script's `serve`; its output goes to `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name(program)), "serve", *arguments, "--port", str(port)]
+    named = [str(Path(sys.executable).with_name(program))] if script is None else [sys.executable, str(script)]
+    command = [*named, "serve", *arguments, "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     url = f"http://127.0.0.1:{port}"
     with log.open("w") as out:

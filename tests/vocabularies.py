@@ -94,9 +94,14 @@ def llama3() -> PreTrainedTokenizerFast:
 @cache
 def qwen25() -> PreTrainedTokenizerFast:
     """Qwen 2.5 adds no BOS; Skywork's configuration names one, for prompts that spell it."""
-    backend = _backend("qwen2.5", QWEN_PIECES, QWEN_SPECIAL, r"\p{N}")
+    return qwen25_with({}, QWEN_CHAT)
+
+
+def qwen25_with(special: dict[str, int], chat: str) -> PreTrainedTokenizerFast:
+    """With more special tokens, and another chat template."""
+    backend = _backend("qwen2.5", QWEN_PIECES, QWEN_SPECIAL | special, r"\p{N}")
     backend.normalizer = normalizers.NFC()
-    return _wrapped(backend, bos_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=QWEN_CHAT)
+    return _wrapped(backend, bos_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=chat)
 
 
 @cache

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vllm_prm.aggregate import check_aggregation
 from vllm_prm.errors import BatchError, PRMError, RequestError
-from vllm_prm.inputs import checked_steps, checked_text, shown
+from vllm_prm.inputs import checked_steps, shown
+from vllm_prm.questions import Question, checked_question
 from vllm_prm.reward import RewardFunction
 from vllm_prm.scores import Ranking, StepScores
 
 if TYPE_CHECKING:
     from vllm_prm.recipes.types import Recipe
 
-Item = tuple[str, Sequence[str]] | Mapping[str, Any]
+Item = tuple[Question, Sequence[str]] | Mapping[str, Any]
 OnError = Literal["raise", "return"]
 
 
 class Scorer(ABC):
-    """Scores solutions. A subclass gives `recipe` and `score_batch`; the rest follows. A context manager."""
+    """Scores solutions. A subclass gives `recipe` and `score_batch`; the rest follows. A context manager.
+
+    A question is a text, or a list of content parts with images (`vllm_prm.questions`).
+    """
+
+    _takes_pil = False  # whether an image of a question may be an object of this process
 
     @property
     @abstractmethod
@@ -40,15 +46,15 @@ class Scorer(ABC):
         progress: show a progress bar.
         """
 
-    def score(self, question: str, steps: Sequence[str]) -> StepScores:
+    def score(self, question: Question, steps: Sequence[str]) -> StepScores:
         """Score one solution. Raises RequestError if it cannot be scored."""
-        solution = checked_text(question, "question"), checked_steps(steps)
+        solution = checked_question(question, pil=self._takes_pil), checked_steps(steps)
         result = self.score_batch([solution], on_error="return", progress=False)[0]
         if isinstance(result, PRMError):
             raise result
         return result
 
-    def rank(self, question: str, candidates: Sequence[Sequence[str]], aggregate: str | None = None) -> Ranking:
+    def rank(self, question: Question, candidates: Sequence[Sequence[str]], aggregate: str | None = None) -> Ranking:
         """Score several solutions of one question and put them in order, best first.
 
         aggregate: how step scores become one number; None: the recipe's own way.
@@ -85,8 +91,12 @@ class Scorer(ABC):
         self.close()
 
 
-def checked_items(items: Iterable[Item], on_error: OnError = "raise") -> list[tuple[str, list[str]] | RequestError]:
+def checked_items(
+    items: Iterable[Item], on_error: OnError = "raise", *, pil: bool = False
+) -> list[tuple[Question, list[str]] | RequestError]:
     """Each item as (question, steps), or as the RequestError that says what is wrong with it, naming its index.
+
+    pil: whether images may be PIL's.
 
     Whether the texts can be scored (too many tokens, a tag that merges) is for `prompts` to say. Raises RequestError
     if `items` is no collection of items, or `on_error` is neither "raise" nor "return".
@@ -98,7 +108,7 @@ def checked_items(items: Iterable[Item], on_error: OnError = "raise") -> list[tu
             f"items is a {type(items).__name__}; expected a list of (question, steps) pairs or of mappings with "
             "'question' and 'steps'. For one solution use score(question, steps)"
         )
-    return [_checked(i, item) for i, item in enumerate(items)]
+    return [_checked(i, item, pil) for i, item in enumerate(items)]
 
 
 def settled(results: list[StepScores | PRMError], on_error: OnError) -> list[StepScores | PRMError]:
@@ -108,7 +118,7 @@ def settled(results: list[StepScores | PRMError], on_error: OnError) -> list[Ste
     return results
 
 
-def _checked(i: int, item: Any) -> tuple[str, list[str]] | RequestError:
+def _checked(i: int, item: Any, pil: bool) -> tuple[Question, list[str]] | RequestError:
     try:
         if isinstance(item, Mapping):
             if missing := [name for name in ("question", "steps") if name not in item]:
@@ -123,6 +133,6 @@ def _checked(i: int, item: Any) -> tuple[str, list[str]] | RequestError:
             return RequestError(
                 f"item {i} is {shown(item)}; expected a (question, steps) pair or a mapping with 'question' and 'steps'"
             )
-        return checked_text(question, "question"), checked_steps(steps)
+        return checked_question(question, pil=pil), checked_steps(steps)
     except RequestError as error:
         return RequestError(f"item {i}: {error}")

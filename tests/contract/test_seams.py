@@ -17,13 +17,14 @@ from vllm.model_executor.layers.pooler import Pooler
 from vllm.model_executor.model_loader import utils as loader
 from vllm.model_executor.models import adapters
 from vllm.pooling_params import PoolingParams
+from vllm.renderers.base import BaseRenderer
 from vllm.v1 import kv_cache_interface
 from vllm.v1.attention.backend import AttentionBackend
 from vllm.v1.pool.metadata import PoolingCursor
 from vllm.v1.request import Request
 
 from vllm_prm.cli.doctor import PLUGINS
-from vllm_prm.engine.compat import kv_planning
+from vllm_prm.engine.compat import chat_utils, kv_planning
 from vllm_prm.engine.start import plugin, seams
 from vllm_prm.engine.worker.model import as_process_reward_model
 
@@ -90,6 +91,8 @@ def elsewhere():
             None,
             "vllm.exceptions.VLLMNotFoundError cannot be imported: see engine/serve/routes.py",
         ),
+        (chat_utils(), "parse_chat_messages", None, "parse_chat_messages is gone: see engine/serve/pictures.py"),
+        (BaseRenderer, "process_for_engine", elsewhere, "process_for_engine takes [], expected ['self', 'prompt', "),
         (LogitsProcessor, "forward", elsewhere, "LogitsProcessor.forward takes [], expected ['self', 'lm_head', "),
         (
             vocab_parallel_embedding,

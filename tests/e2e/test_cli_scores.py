@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY_PRM
 
-from vllm_prm import PRM
+from vllm_prm import PRM, PRMClient
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
@@ -74,3 +74,12 @@ def test_doctor_finds_the_server_well(tiny_prm_url):
     done = subprocess.run([*COMMAND, "doctor", "--server", tiny_prm_url], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "is a process reward model, recipe tiny-prm; routes are on" in done.stdout
+
+
+def test_images_for_a_model_that_takes_text(tiny_prm_url):
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/never-fetched.png"}}
+    with PRMClient(tiny_prm_url) as prm:
+        items = [([part], ["a"]), ("1 + 1?", ["1 + 1 = 2"])]
+        refused, scored = prm.score_batch(items, on_error="return", progress=False)
+    assert "takes text only" in str(refused)
+    assert len(scored) == 1

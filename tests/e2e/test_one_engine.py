@@ -205,3 +205,11 @@ def test_closing_leaves_the_engine_running(llm):
         prm.score(*SOLUTIONS[0])
     with PRM.from_llm(llm) as another:
         assert len(another.score(*SOLUTIONS[0])) == len(SOLUTIONS[0][1])
+
+
+def test_images_are_refused(prm):
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/never-fetched.png"}}
+    refused, scored = prm.score_batch([([part], ["a"]), SOLUTIONS[0]], on_error="return", progress=False)
+    assert isinstance(refused, RequestError)
+    assert "images need a pooling engine" in str(refused)
+    assert len(scored) == len(SOLUTIONS[0][1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import other_heads
 import pytest
 import torch
@@ -43,6 +45,7 @@ RECIPES = {
     "er-prm": LLAMA,
     "math-psa": QWEN_WORDS,
     "qwen-prm800k": QWEN_WORDS,
+    "visualprm": QWEN,
     "pathfinder": QWEN,
     "genprm": QWEN,
 }
@@ -86,7 +89,10 @@ def checkpoints(tmp_path_factory):
 
 
 def scored(folder, name):
-    with PRM(folder, recipe=name, **OPTIONS) as prm:
+    recipe = load_recipe(name)
+    if name == "visualprm":  # its class sees, which no step of text needs: tests/e2e/test_pictures.py
+        recipe = replace(recipe, architecture=None)
+    with PRM(folder, recipe, **OPTIONS) as prm:
         return prm.score_batch([(QUESTION, steps) for steps in SOLUTIONS], progress=False)
 
 

@@ -172,6 +172,7 @@ TOKENIZERS = {
     "rlhflow-deepseek": vocabularies.llama3,
     "rlhflow-mistral": vocabularies.llama3,
     "versaprm": vocabularies.llama3,
+    "visualprm": vocabularies.qwen25,
 }
 
 

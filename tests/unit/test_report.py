@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import random
 import re
@@ -13,6 +14,7 @@ from html.parser import HTMLParser
 import pytest
 from browser import REMEDY, browser
 
+from vllm_prm.cli import main
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate import load_benchmark
 from vllm_prm.report import ReportRow, benchmark_rows, write_report
@@ -270,3 +272,32 @@ def test_a_thousand_solutions(browse, tmp_path):
     assert console == []
     lowest = [min(row.step_scores) for row in rows]
     assert page.shown() == sorted(range(1000), key=lambda i: -lowest[i])
+
+
+def test_images_of_a_question(tmp_path):
+    """Those in the page are shown, by leave of its policy; no other is asked for; nobody's address becomes HTML."""
+    png = "data:image/png;base64,iVBORw0KGgo="
+    urls = [png, "https://example.com/a.png", 'data:image/png;base64,"><b>', "data:image/svg+xml;base64,PHN2Zz4="]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    question = [*parts, {"type": "text", "text": HOSTILE}]
+    html = write_report(tmp_path / "with.html", [*ROWS, ReportRow(question, ["a"], [0.5], "seen")]).read_text()
+    page = Page(html)
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == [png]
+    assert "image 2: https://example.com/a.png" in page.text
+    assert "image 3" in page.text
+    assert "image 4" in page.text
+    assert "; img-src data:" in html.split("</head>")[0]
+    without = write_report(tmp_path / "without.html", ROWS).read_text()
+    assert "img-src" not in without
+
+
+def test_lines_with_images(tmp_path):
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    question = [part, {"type": "text", "text": "How many?"}]
+    lines = [{"question": question, "steps": ["a"], "step_scores": [0.5]}, {"question": question, "error": "not today"}]
+    (tmp_path / "scored.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["report", str(tmp_path / "scored.jsonl"), "-o", str(tmp_path / "page.html")]) == 1
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert text.count("image 1: https://example.com/a.png") == 2
+    assert text.count("How many?") == 4  # each in its summary and below it
+    assert "not today" in text

@@ -13,8 +13,9 @@ from typing import Any
 
 from vllm_prm.errors import RequestError
 from vllm_prm.inputs import checked_steps, checked_text, shown
+from vllm_prm.questions import Question, checked_question
 
-Solution = tuple[str, list[str]]  # (question, steps)
+Solution = tuple[Question, list[str]]  # (question, steps)
 Split = Callable[[str], list[str]]  # a solution's text into its steps; raises RequestError if it holds none
 
 QUESTION = ("question", "problem")  # "problem": ProcessBench, https://huggingface.co/datasets/Qwen/ProcessBench
@@ -49,11 +50,11 @@ def _candidate(value: Any, name: str, split: Split) -> list[str]:
     return _split(value, name, split) if isinstance(value, str) else checked_steps(value, name)
 
 
-def _question(fields: Mapping[str, Any], expected: str) -> str:
+def _question(fields: Mapping[str, Any], expected: str) -> Question:
     name = next((name for name in QUESTION if name in fields), None)
     if name is None:
         raise RequestError(f'no "question" (or "problem") among the fields {_names(fields)}; expected {expected}')
-    return checked_text(fields[name], f'"{name}"')
+    return checked_question(fields[name], f'"{name}"')
 
 
 def _split(value: Any, name: str, split: Split) -> list[str]:

@@ -11,6 +11,7 @@ from vllm_prm.cli import options
 from vllm_prm.cli.lines import QUESTION, solution
 from vllm_prm.errors import RequestError
 from vllm_prm.jsonl import Line, read_lines
+from vllm_prm.questions import Question, checked_question
 from vllm_prm.recipes.types import FIRST_ERROR_THRESHOLD
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def row(line: Line) -> ReportRow:
         question, steps, scores = scored(line)
     except RequestError as error:
         listed = fields["steps"] if isinstance(fields.get("steps"), list) else []
-        question = next((text for name in QUESTION if isinstance(text := fields.get(name), str)), line.text)
-        return ReportRow(question, [step for step in listed if isinstance(step, str)], error, label)
+        return ReportRow(_question(line), [step for step in listed if isinstance(step, str)], error, label)
     wrong = fields.get("label")
     if type(wrong) is not int:
         return ReportRow(question, steps, scores, label)
@@ -95,7 +95,16 @@ def row(line: Line) -> ReportRow:
     return ReportRow(question, steps, scores, label, wrong=known_wrong, labels=known)
 
 
-def scored(line: Line) -> tuple[str, list[str], list[float]]:
+def _question(line: Line) -> Question:
+    """Of a line that may hold anything: its question, or else all of the line."""
+    fields = line.value or {}
+    try:
+        return checked_question(next(fields[name] for name in QUESTION if name in fields))
+    except (RequestError, StopIteration):
+        return line.text
+
+
+def scored(line: Line) -> tuple[Question, list[str], list[float]]:
     """Question, steps and step scores of a line. Raises RequestError that says why there are none."""
     if line.value is None:
         raise RequestError(line.fault or "")

@@ -21,7 +21,8 @@ from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST, Solution
 from vllm_prm.client.score_route import ScoreRoute
 from vllm_prm.client.transport import Refusal, Transport
 from vllm_prm.errors import PRMError, RequestError
-from vllm_prm.inputs import checked_steps, checked_text
+from vllm_prm.inputs import checked_steps
+from vllm_prm.questions import Question, checked_question
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.reward import AsyncRewardFunction
 from vllm_prm.scorer import Item, OnError, checked_items, settled
@@ -108,9 +109,9 @@ class AsyncPRMClient:
         """
         self._route.forget()
 
-    async def score(self, question: str, steps: Sequence[str]) -> StepScores:
+    async def score(self, question: Question, steps: Sequence[str]) -> StepScores:
         """Score one solution. Raises RequestError if it cannot be scored, EngineError if the server fails."""
-        solution = checked_text(question, "question"), checked_steps(steps)
+        solution = checked_question(question), checked_steps(steps)
         await self._limit.take(1)
         try:
             response = await self._route.ask([solution])
@@ -141,7 +142,9 @@ class AsyncPRMClient:
         results = [item if isinstance(item, PRMError) else batch.results[i] for i, item in enumerate(checked)]
         return settled(results, on_error)
 
-    async def rank(self, question: str, candidates: Sequence[Sequence[str]], aggregate: str | None = None) -> Ranking:
+    async def rank(
+        self, question: Question, candidates: Sequence[Sequence[str]], aggregate: str | None = None
+    ) -> Ranking:
         """Score several solutions of one question and put them in order, best first; as `Scorer.rank`."""
         if aggregate is not None:
             check_aggregation(aggregate)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vllm_prm.client.asynchronous import AsyncPRMClient
 from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST
 from vllm_prm.errors import EngineError, PRMError
+from vllm_prm.questions import Question
 from vllm_prm.scorer import Item, OnError, Scorer
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PRMClient(Scorer):
         """The recipe the server scores by; asked once. Raises PRMError if the server cannot be asked."""
         return self._run(lambda client: client.recipe())
 
-    def score(self, question: str, steps: Sequence[str]) -> StepScores:
+    def score(self, question: Question, steps: Sequence[str]) -> StepScores:
         return self._run(lambda client: client.score(question, steps))
 
     def score_batch(

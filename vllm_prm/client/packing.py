@@ -1,14 +1,17 @@
 """Which solutions of a batch share a request.
 
 Knows texts and numbers, no HTTP. The invariant: every solution is in one pack, and in no other; no pack is larger than
-the bounds, but a solution larger than the bound by itself has its own.
+the bounds, but a solution larger than the bound by itself has its own. A question with images shares its packs with no
+other question, so that its images, which may be data URLs of megabytes, are sent once per pack; they come on top.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
-Solution = tuple[str, list[str]]  # (question, steps)
+from vllm_prm.questions import Question, question_key, question_text
+
+Solution = tuple[Question, list[str]]  # (question, steps)
 
 SOLUTIONS_PER_REQUEST = 16
 # About 16,000 tokens, of four characters: an engine computes on them for far longer than a request costs (5 ms), so
@@ -30,19 +33,21 @@ def packed(
     Solutions of one question stand side by side, in as few requests as the bounds allow: the server that computes
     their common beginning keeps it for the others.
     """
-    sizes = {i: len(question) + sum(map(len, steps)) for i, (question, steps) in solutions.items()}
-    of_question: dict[str, list[int]] = {}
+    sizes = {i: len(question_text(question)) + sum(map(len, steps)) for i, (question, steps) in solutions.items()}
+    of_question: dict[Hashable, list[int]] = {}
     for i, (question, _) in solutions.items():
-        of_question.setdefault(question, []).append(i)
+        of_question.setdefault(question_key(question), []).append(i)
     pieces: list[list[int]] = []
+    with_images: list[list[int]] = []
     for indices in of_question.values():
         requests = -(-len(indices) // solutions_per_request)
         equal_count = -(-len(indices) // requests)
-        pieces += _joined(([i] for i in indices), sizes, equal_count)
+        packs = with_images if isinstance(solutions[indices[0]][0], list) else pieces
+        packs += _joined(([i] for i in indices), sizes, equal_count)
     if keep_questions_apart:
-        return pieces
+        return pieces + with_images
     fair_count = max(_SMALL, -(-len(solutions) // _REQUESTS_OF_A_SMALL_BATCH))
-    return _joined(pieces, sizes, min(fair_count, solutions_per_request))
+    return _joined(pieces, sizes, min(fair_count, solutions_per_request)) + with_images
 
 
 def _joined(pieces: Iterable[list[int]], sizes: Mapping[int, int], count: int) -> list[list[int]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -119,4 +120,5 @@ def _session(solutions: Sequence[Solution]) -> str:
     Of several questions the first one's: a batch that is sent again, a step longer, is packed alike.
     """
     question, _ = solutions[0]
-    return hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
+    text = question if isinstance(question, str) else json.dumps(question)  # parts, with images
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -94,3 +94,15 @@ def kv_planning() -> Any:
 
     moved_to = "vllm.v1.core.kv_cache_planning"
     return import_module(moved_to if find_spec(moved_to) else "vllm.v1.core.kv_cache_utils")
+
+
+def chat_utils() -> Any:
+    """The module that reads chat messages. 0.32 has it beside the renderers, 0.29 among the entry points.
+
+    Remove when 0.31 leaves the range: then it is `vllm.renderers.chat_utils`.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    moved_to = "vllm.renderers.chat_utils"
+    return import_module(moved_to if find_spec(moved_to) else "vllm.entrypoints.chat_utils")

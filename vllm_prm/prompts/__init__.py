@@ -4,6 +4,7 @@ scoring.py  Scoring, the life of one solution: read this first
 rounds.py   how often the model is asked, and what depends on its answers
 layouts.py  one builder for each kind of prompt: texts -> a draft
 chats.py    conversations through the tokenizer's chat template
+pictures.py questions with images, as an engine has seen them
 texts.py    questions and steps as texts: cut, stripped, put into templates
 drafts.py   a draft -> token ids and positions
 tags.py     the tags among the tokens, found and verified
@@ -16,7 +17,8 @@ mass.py     told once a judge has answered: whether it would rather have said so
 """
 
 from vllm_prm.prompts.drafts import Prompt
+from vllm_prm.prompts.pictures import SeenQuestion
 from vllm_prm.prompts.scoring import Scoring, scorings, take_all
 from vllm_prm.prompts.texts import split_steps
 
-__all__ = ["Prompt", "Scoring", "scorings", "split_steps", "take_all"]
+__all__ = ["Prompt", "Scoring", "SeenQuestion", "scorings", "split_steps", "take_all"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vllm_prm.errors import RecipeError
+from vllm_prm.prompts.pictures import texts_in
 from vllm_prm.recipes.answers import Message, rendered, turn
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -21,22 +22,23 @@ def ends_in_text(
 ) -> tuple[int, ...]:
     """Indices into `text`, the rendered messages, of indices into turns.
 
-    ends: by index of the message, ascending indices into its content. Templates may trim a turn. Raises RecipeError if
-    a turn is not in the text, or one of its ends was trimmed off.
+    ends: by index of the message, whose content is text, ascending indices into it. Templates may trim a turn. Raises
+    RecipeError if a turn is not in the text, or one of its ends was trimmed off.
     """
     text_ends, cursor = [], 0
     for index, message in enumerate(messages):
-        content = message["content"]
-        start, trimmed, length = _placed(text, content, cursor)
-        for end in ends.get(index, ()):
-            if start < 0 or end - trimmed > length:
-                raise RecipeError(
-                    f"recipe {recipe.recipe.name!r}: this tokenizer's chat template changes the turn {content!r:.80}, "
-                    "so the tags in it cannot be found; serve the chat template that came with the model"
-                )
-            text_ends.append(start + end - trimmed)
-        if start >= 0:
-            cursor = start + length
+        for content in texts_in(message["content"]):
+            start, trimmed, length = _placed(text, content, cursor)
+            for end in ends.get(index, ()):
+                if start < 0 or end - trimmed > length:
+                    raise RecipeError(
+                        f"recipe {recipe.recipe.name!r}: this tokenizer's chat template changes the turn "
+                        f"{content!r:.80}, so the tags in it cannot be found; serve the chat template that came with "
+                        "the model"
+                    )
+                text_ends.append(start + end - trimmed)
+            if start >= 0:
+                cursor = start + length
     return tuple(text_ends)
 
 

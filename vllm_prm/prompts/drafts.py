@@ -6,10 +6,10 @@ the tokenizer merged with the text beside it is refused, naming the step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from vllm_prm.errors import PRMError, RecipeError, RequestError
 from vllm_prm.prompts.encoding import Encoded, Text, encode_all
@@ -23,10 +23,14 @@ _CHARACTERS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class Prompt:
-    """token_ids: the whole prompt. positions: indices into it, ascending, of the tokens whose logits are read."""
+    """token_ids: the whole prompt. positions: indices into it, ascending, of the tokens whose logits are read.
+
+    media: of a prompt with images, what an engine is handed in place of the tokens; None of one that is text.
+    """
 
     token_ids: tuple[int, ...]
     positions: tuple[int, ...]
+    media: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 class Draft(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vllm_prm.errors import RecipeError
 from vllm_prm.prompts.chats import Message, ends_in_text, render, turn
 from vllm_prm.prompts.drafts import AnswersDraft, Draft, SegmentsDraft, TextDraft
+from vllm_prm.prompts.pictures import Content, between
 from vllm_prm.prompts.texts import fill_question, fill_step, stripped
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -19,17 +20,17 @@ from vllm_prm.recipes.binding import BoundRecipe
 class Solution:
     """A question and its steps, for one recipe.
 
-    question: as the prompt writes it. steps: as they were sent, stripped. written_steps: as the prompt writes them,
-    without their tags.
+    question: as the prompt writes it; parts, if it holds images that a chat template is to write. steps: as they were
+    sent, stripped. written_steps: as the prompt writes them, without their tags.
     """
 
     recipe: BoundRecipe
-    question: str
+    question: Content
     steps: tuple[str, ...]
     written_steps: tuple[str, ...]
 
     @classmethod
-    def of(cls, question: str, steps: list[str], recipe: BoundRecipe) -> Solution:
+    def of(cls, question: Content, steps: list[str], recipe: BoundRecipe) -> Solution:
         prompt_format = recipe.prompt_format
         question, steps = stripped(question, steps, prompt_format)
         written = tuple(fill_step(prompt_format, number, step) for number, step in enumerate(steps, 1))
@@ -45,7 +46,14 @@ class Solution:
 
     def user_turn(self, index: int) -> Message:
         """Step `index` as a turn of its own; the first one begins with the question."""
-        return turn("user", (self.question if index == 0 else "") + self.written_steps[index])
+        step = self.written_steps[index]
+        return turn("user", between("", self.question, step) if index == 0 else step)
+
+    @property
+    def question_text(self) -> str:
+        """The question of a prompt that is no chat."""
+        assert isinstance(self.question, str), "only a chat template writes parts"
+        return self.question
 
     def tagged_steps(self) -> tuple[str, list[int]]:
         """All steps with their tags, as one text, and where in it each tag ends."""
@@ -58,13 +66,14 @@ class Solution:
 
 def raw(solution: Solution) -> Draft:
     text, tag_ends = solution.tagged_steps()
-    before = len(solution.question)
+    question = solution.question_text
+    before = len(question)
     bare = solution.recipe.prompt_format.bos == "none"
-    return TextDraft(solution.question + text, tuple(before + end for end in tag_ends), is_bare=bare)
+    return TextDraft(question + text, tuple(before + end for end in tag_ends), is_bare=bare)
 
 
 def segments(solution: Solution) -> Draft:
-    return SegmentsDraft(solution.question, solution.written_steps)
+    return SegmentsDraft(solution.question_text, solution.written_steps)
 
 
 def chat(solution: Solution) -> Draft:
@@ -123,7 +132,7 @@ def judge_one_step(solution: Solution, index: int) -> Draft:
     """The chat that asks about one step: question, the steps before it, this step and what is asked, in one turn."""
     prompt_format = solution.recipe.prompt_format
     earlier = [fill_step(prompt_format, k, step, is_asked=False) for k, step in enumerate(solution.steps[:index], 1)]
-    content = solution.question + solution.recipe.separator.join([*earlier, solution.written_steps[index]])
+    content = solution.question_text + solution.recipe.separator.join([*earlier, solution.written_steps[index]])
     text = render(solution.recipe, [*solution.opening, turn("user", content.strip())], begin_answer=True)
     return AnswersDraft(text, (len(text),), step=index)
 

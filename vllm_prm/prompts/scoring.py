@@ -7,12 +7,14 @@ from itertools import islice
 
 import numpy as np
 
-from vllm_prm.errors import PRMError
+from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.prompts.drafts import Draft, Prompt, prompts_of
 from vllm_prm.prompts.layouts import Solution
 from vllm_prm.prompts.mass import mass_watch
+from vllm_prm.prompts.pictures import SeenQuestion
 from vllm_prm.prompts.rounds import rounds_of
+from vllm_prm.questions import Question
 from vllm_prm.recipes.binding import BoundRecipe
 from vllm_prm.scores import StepScores, logits_matrix
 
@@ -27,9 +29,17 @@ class Scoring:
 
     prompts: to be run next, all of them; empty when every step has its logits. Most recipes ask once, by one prompt.
     num_prompt_tokens: of all prompts that were run. num_cached_tokens: how many of them came from the prefix cache.
+    media: the question's images, if it holds any. Its prompts then have placeholders in their place, and are to be run
+        as whoever runs them makes of those (`expand`).
     """
 
-    def __init__(self, question: str, steps: Sequence[str], recipe: BoundRecipe, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        question: Question | SeenQuestion,
+        steps: Sequence[str],
+        recipe: BoundRecipe,
+        max_tokens: int | None = None,
+    ) -> None:
         """max_tokens: the longest prompt that the model takes.
 
         Raises RequestError if the question or a step cannot be scored as it is, naming the step, and RecipeError if
@@ -38,9 +48,13 @@ class Scoring:
         self._begin(question, steps, recipe, max_tokens)
         _raise(*_plan([self], recipe, max_tokens))
 
-    def _begin(self, question: str, steps: Sequence[str], recipe: BoundRecipe, max_tokens: int | None) -> None:
+    def _begin(
+        self, question: Question | SeenQuestion, steps: Sequence[str], recipe: BoundRecipe, max_tokens: int | None
+    ) -> None:
         """All of the constructor's work but the prompts."""
-        solution = Solution.of(checked_text(question, "question"), checked_steps(steps), recipe)
+        seen = question if isinstance(question, SeenQuestion) else SeenQuestion(_plain(question), None)
+        self.media = seen.media
+        solution = Solution.of(seen.content, checked_steps(steps), recipe)
         self._recipe = recipe
         self._num_steps = len(solution.steps)
         self._max_tokens = max_tokens
@@ -67,6 +81,12 @@ class Scoring:
         self.num_cached_tokens += num_cached_tokens
         self._rounds.take(rows)
 
+    def expand(self, prompts: Sequence[Prompt]) -> None:
+        """Put prompts in which the images have their own tokens in the place of `prompts`, one for each, in order."""
+        pairs = zip(self.prompts, prompts, strict=True)
+        assert all(len(short.positions) == len(whole.positions) for short, whole in pairs)
+        self.prompts = list(prompts)
+
     def result(self) -> StepScores:
         """The step scores, once `prompts` is empty. Raises EngineError for logits that are not finite numbers."""
         if self.prompts:
@@ -78,7 +98,9 @@ class Scoring:
 
 
 def scorings(
-    solutions: Sequence[tuple[str, Sequence[str]]], recipe: BoundRecipe, max_tokens: int | None = None
+    solutions: Sequence[tuple[Question | SeenQuestion, Sequence[str]]],
+    recipe: BoundRecipe,
+    max_tokens: int | None = None,
 ) -> list[Scoring | PRMError]:
     """A Scoring for each (question, steps), in order; in the place of one that cannot be scored, its error.
 
@@ -139,6 +161,16 @@ def _plan(scorings: Sequence[Scoring], recipe: BoundRecipe, max_tokens: int | No
         errors.append(next((prompt for prompt in its_prompts if isinstance(prompt, PRMError)), None))
         scoring.prompts = [prompt for prompt in its_prompts if isinstance(prompt, Prompt)]
     return errors
+
+
+def _plain(question: Question) -> str:
+    """The question as text. Raises RequestError if it holds images that nobody has looked at."""
+    if isinstance(question, list):
+        raise RequestError(
+            "the question holds images, and these are looked at by vLLM alone: score it with PRM, or with a server "
+            "that has our plugin, on a pooling engine whose model sees; a server that only completes text takes text"
+        )
+    return checked_text(question, "question")
 
 
 def _raise(error: PRMError | None) -> None:

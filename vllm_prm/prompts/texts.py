@@ -7,19 +7,20 @@ from functools import lru_cache
 
 from vllm_prm.errors import RequestError
 from vllm_prm.inputs import checked_text
+from vllm_prm.prompts.pictures import Content, between, stripped_content
 from vllm_prm.recipes import PromptFormat, Recipe
 from vllm_prm.recipes.pieces import piece_text
 
 
-def stripped(question: str, steps: list[str], prompt_format: PromptFormat) -> tuple[str, list[str]]:
+def stripped(question: Content, steps: list[str], prompt_format: PromptFormat) -> tuple[Content, list[str]]:
     """Without the white space at both ends that the recipe says to take off."""
     steps = steps if prompt_format.strip == "none" else [step.strip() for step in steps]
-    return question.strip() if prompt_format.strip == "all" else question, steps
+    return stripped_content(question) if prompt_format.strip == "all" else question, steps
 
 
-def fill_question(prompt_format: PromptFormat, question: str) -> str:
-    template = prompt_format.question.replace("{rubric}", prompt_format.rubric)
-    return template.replace("{question}", question)
+def fill_question(prompt_format: PromptFormat, question: Content) -> Content:
+    before, after = prompt_format.question.replace("{rubric}", prompt_format.rubric).split("{question}")
+    return between(before, question, after)
 
 
 def fill_step(prompt_format: PromptFormat, number: int, step: str, is_asked: bool = True) -> str:

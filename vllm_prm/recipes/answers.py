@@ -14,7 +14,7 @@ from vllm_prm.errors import RecipeError
 from vllm_prm.recipes.tokens import ScoringToken
 from vllm_prm.recipes.types import Recipe
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]  # role, and content: text, or parts where a template writes images
 
 # Contents of a conversation that is rendered to see what stands around them; no template holds them.
 _USER = ("the first thing that is asked", "the second thing that is asked", "the last thing that is asked")
@@ -35,7 +35,7 @@ class AnswerPlace:
     in_one_chat: bool
 
 
-def turn(role: str, content: str) -> Message:
+def turn(role: str, content: Any) -> Message:
     return {"role": role, "content": content}
 
 

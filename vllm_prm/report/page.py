@@ -15,6 +15,7 @@ from pathlib import Path
 from vllm_prm.aggregate import check_aggregation
 from vllm_prm.look import document
 from vllm_prm.report.judged import JudgedRow
+from vllm_prm.report.pictures import shows_images
 from vllm_prm.report.rows import ReportRow
 from vllm_prm.report.solution import solution
 from vllm_prm.report.summary import summary
@@ -65,7 +66,8 @@ def _page(judged: Sequence[JudgedRow], title: str, subtitle: str, aggregation: s
 {solutions}
 </main>
 <p id="nothing" hidden>No solution matches.</p>"""
-    return document(title, body, style, script)
+    shows = shows_images(row.row.question for row in judged)
+    return document(title, body, style, script, pictures=shows)
 
 
 _CONTROLS = """<form id="controls" role="search" hidden>

@@ -13,6 +13,7 @@ from vllm_prm.aggregate import aggregate, first_below
 from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.evaluate import Benchmark
 from vllm_prm.evaluate.solutions import Solution, StepLabels, checked_scores, plain_scores
+from vllm_prm.questions import Question, question_text
 from vllm_prm.scores import StepScores
 
 
@@ -20,6 +21,7 @@ from vllm_prm.scores import StepScores
 class ReportRow:
     """One solution.
 
+    question: a text, or content parts with images.
     scores: its StepScores, plain step scores, or the error that it met.
     name: how it is called on the page; "" numbers it.
     wrong: indices (from 0) of steps that are known to be wrong; None: not known.
@@ -28,7 +30,7 @@ class ReportRow:
     Raises RequestError if scores or labels do not fit the steps.
     """
 
-    question: str
+    question: Question
     steps: Sequence[str]
     scores: StepScores | PRMError | Sequence[float]
     name: str = ""
@@ -42,6 +44,10 @@ class ReportRow:
             raise RequestError(
                 f"a report row has {len(self.steps)} steps and {len(self.labels)} labels; expected one for each step"
             )
+
+    @property
+    def question_text(self) -> str:
+        return question_text(self.question)
 
     @property
     def step_scores(self) -> tuple[float, ...] | None:

@@ -6,6 +6,7 @@ from html import escape
 
 from vllm_prm.report.cells import cells, depth, side
 from vllm_prm.report.judged import JudgedRow
+from vllm_prm.report.pictures import pictures
 
 _EXCERPT = 140  # characters of the question in a closed summary: about one line of the page's 68 rem
 
@@ -17,7 +18,7 @@ def solution(judged: JudgedRow, index: int, aggregation: str, is_open: bool) -> 
     steps = "\n".join(_step(judged, i) for i in range(len(row.steps)))
     return f"""<details class="solution" {_data(judged, index)}{" open" if is_open else ""}>
 {_summary(judged, index, aggregation)}
-<p class="question" dir="auto">{escape(row.question)}</p>{fault}
+<p class="question" dir="auto">{escape(row.question_text)}</p>{pictures(row.question)}{fault}
 <ol class="steps">
 {steps}
 </ol>
@@ -44,7 +45,7 @@ def _summary(judged: JudgedRow, index: int, aggregation: str) -> str:
     return f"""<summary><span class="total" title="{escape(aggregation)}">{total}</span>\
 <span class="name">{escape(name)}</span>{tags}{_status(judged)}\
 <span class="strip" aria-hidden="true">{cells(row.step_scores or (), judged.threshold)}</span>\
-<span class="excerpt">{escape(_excerpt(row.question))}</span></summary>"""
+<span class="excerpt">{escape(_excerpt(row.question_text))}</span></summary>"""
 
 
 def _status(judged: JudgedRow) -> str:

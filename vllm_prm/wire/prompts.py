@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from vllm_prm.wire.faults import OURS
-from vllm_prm.wire.types import Text
+from vllm_prm.wire.types import Question, Text
 
 
 class PromptsRequest(BaseModel):
@@ -14,7 +14,7 @@ class PromptsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: Text = Field(description="What is solved, without any prompt format.")
+    question: Question = Field(description="What is solved: text, or a list of content parts with images.")
     steps: list[Text] | None = Field(default=None, description="The steps of the solution, without step tags.")
     solution: Text | None = Field(
         default=None,

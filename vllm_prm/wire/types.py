@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -24,7 +25,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from vllm_prm.inputs import half_character
+from vllm_prm.errors import RequestError
+from vllm_prm.inputs import half_character, shown
+from vllm_prm.questions import checked_question
 from vllm_prm.recipes.types import Aggregation
 from vllm_prm.wire.arrays import Rows
 from vllm_prm.wire.faults import OURS, explain
@@ -52,6 +55,26 @@ def _encodable(value: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 
 
+def _question(value: Any) -> Any:
+    if isinstance(value, str):
+        return _encodable(value)
+    if not isinstance(value, list):
+        text = "expected text, or a list of content parts, found {found}"
+        raise PydanticCustomError(OURS, text, {"found": shown(value)})
+    try:
+        return checked_question(value, "it")
+    except RequestError as error:
+        raise PydanticCustomError(OURS, "{fault}", {"fault": str(error)}) from error
+
+
+# A text, or the content parts of a chat message: {"type": "text", ...} and {"type": "image_url", ...}.
+Question = Annotated[str | list[dict[str, Any]], BeforeValidator(_question)]
+_ASKED = (
+    "What is solved, without any prompt format: text, or a list of content parts as a chat message has them, for "
+    "questions with images."
+)
+
+
 def _keep_faults(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
@@ -66,7 +89,7 @@ class _Request(BaseModel):
 class Solution(_Request):
     """A question and the steps of one solution to it, without step tags."""
 
-    question: Text
+    question: Question
     steps: list[Text]
 
 
@@ -76,7 +99,7 @@ class ScoreRequest(_Request):
     model: str | None = Field(
         default=None, description="A served model name, or a LoRA adapter's; default: the served model."
     )
-    question: Text | None = Field(default=None, description="What is solved, without any prompt format.")
+    question: Question | None = Field(default=None, description=_ASKED)
     steps: list[Text] | None = Field(
         default=None, description="The steps of one solution, in order, without step tags."
     )

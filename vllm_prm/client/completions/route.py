@@ -12,6 +12,7 @@ import numpy as np
 from vllm_prm.client.completions.answers import names_of, scoring_row
 from vllm_prm.client.completions.forms import PATH, Form, understood
 from vllm_prm.client.completions.tokenizers import check_same, tokenizer_for
+from vllm_prm.client.packing import Solution
 from vllm_prm.client.transport import Refusal, Transport
 from vllm_prm.errors import EngineError, PRMError, RecipeError, RequestError
 from vllm_prm.prompts import Scoring, scorings
@@ -59,7 +60,7 @@ class CompletionsRoute:
         """The recipe, once the server is known to be one that can be asked by it. Raises PRMError if it is not."""
         return (await self._known()).recipe.recipe
 
-    async def ask(self, solutions: Sequence[tuple[str, list[str]]]) -> list[StepScores | PRMError] | Refusal:
+    async def ask(self, solutions: Sequence[Solution]) -> list[StepScores | PRMError] | Refusal:
         """A result for each solution. Raises PRMError if the server failed as a whole."""
         server = await self._known()
         planned = await asyncio.to_thread(scorings, solutions, server.recipe, self._longest(server))

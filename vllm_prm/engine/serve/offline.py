@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from vllm_prm.engine.generation import recipe_on
 from vllm_prm.engine.settings import recipe_settings
 from vllm_prm.engine.start.options import engine_options
 from vllm_prm.errors import EngineError, PRMError, RequestError
-from vllm_prm.prompts import Scoring, scorings, take_all
+from vllm_prm.prompts import Scoring, SeenQuestion, scorings, take_all
+from vllm_prm.questions import Question, question_key
 from vllm_prm.recipes import Recipe, bind, recipe_for
 from vllm_prm.scorer import Item, OnError, Scorer, checked_items, settled
 from vllm_prm.scores import StepScores
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # runs empty at the end of each. While it works on some, the next are planned: that takes a fraction of its time.
 _FIRST, _MOST = 256, 4096
 
-_Checked = tuple[str, list[str]] | RequestError
+_Checked = tuple[Question, list[str]] | RequestError
 
 
 class PRM(Scorer):
@@ -39,9 +40,13 @@ class PRM(Scorer):
     vLLM's LLM; runner="generate" makes an engine that generates text as well, and scores step by step
     (docs/one-engine.md). In a script, create it under `if __name__ == "__main__":`, because vLLM starts processes.
 
+    Its questions may hold images, as addresses or as PIL's.
+
     Raises RecipeError if no recipe is known or the model does not fit it, UnsupportedError if vLLM is not installed, or
     not tested with, or if the engine cannot serve a PRM as configured.
     """
+
+    _takes_pil = True
 
     def __init__(
         self, model: str, recipe: Recipe | str | None = None, *, lora: str | None = None, **engine_args: Any
@@ -74,7 +79,9 @@ class PRM(Scorer):
         self._owns_engine = True
         self._bound_recipe = bind(recipe, llm.get_tokenizer())
         from vllm_prm.engine.serve.offline_logits import GeneratedPrompts, PooledPrompts  # imports vLLM
+        from vllm_prm.engine.serve.pictures import Pictures
 
+        self._pictures = Pictures(llm.llm_engine.renderer, lambda: self._bound_recipe)
         request = _lora_request(lora)
         if llm.model_config.runner_type == "generate":
             recipe_settings(self._bound_recipe, llm.model_config)  # raises if the model's head has no such rows
@@ -108,7 +115,7 @@ class PRM(Scorer):
     def score_batch(
         self, items: Iterable[Item], *, on_error: OnError = "raise", progress: bool = True
     ) -> list[StepScores | PRMError]:
-        checked = checked_items(items, on_error)
+        checked = checked_items(items, on_error, pil=True)
         results: list[StepScores | PRMError] = []
         with (
             ThreadPoolExecutor(1, "prm-planner") as planner,
@@ -122,6 +129,10 @@ class PRM(Scorer):
         self, planner: ThreadPoolExecutor, items: Sequence[_Checked]
     ) -> Iterator[list[Scoring | PRMError]]:
         """The items in chunks, planned. While the caller works on one, the next is planned, and no more."""
+        if any(isinstance(item[0], list) for item in items if not isinstance(item, RequestError)):
+            # Images are large, and vLLM's processor of them is not for two threads: small chunks, one after the other.
+            yield from (self._planned(items[start : start + _FIRST]) for start in range(0, len(items), _FIRST))
+            return
         if len(items) <= _FIRST:  # a round of a search: no thread is worth starting
             yield self._planned(items)
             return
@@ -134,9 +145,40 @@ class PRM(Scorer):
             yield next_one.result()
 
     def _planned(self, items: Sequence[_Checked]) -> list[Scoring | PRMError]:
-        solutions = [item for item in items if not isinstance(item, RequestError)]
-        planned = iter(scorings(solutions, self._bound_recipe, self._open_prompts.longest))
-        return [item if isinstance(item, RequestError) else next(planned) for item in items]
+        seen = self._seen(items)
+        longest = self._open_prompts.longest
+        solutions = [item for item in seen if not isinstance(item, PRMError)]
+        planned = iter(scorings(solutions, self._bound_recipe, longest))
+        results = [item if isinstance(item, PRMError) else next(planned) for item in seen]
+        for index, result in enumerate(results):
+            if isinstance(result, Scoring) and result.media is not None:
+                try:
+                    self._pictures.expand(result, longest)
+                except PRMError as error:
+                    results[index] = error
+        return results
+
+    def _seen(self, items: Sequence[_Checked]) -> list[tuple[str | SeenQuestion, list[str]] | PRMError]:
+        """The items with their images fetched, those of each question once."""
+        known: dict[Hashable, SeenQuestion | PRMError] = {}
+        seen: list[tuple[str | SeenQuestion, list[str]] | PRMError] = []
+        for item in items:
+            if isinstance(item, PRMError):
+                seen.append(item)
+                continue
+            question, steps = item
+            if isinstance(question, str):
+                seen.append((question, steps))
+                continue
+            key = question_key(question)
+            if key not in known:
+                try:
+                    known[key] = self._pictures.see(question)
+                except PRMError as error:
+                    known[key] = error
+            looked = known[key]
+            seen.append(looked if isinstance(looked, PRMError) else (looked, steps))
+        return seen
 
     def _scored(self, planned: Sequence[Scoring | PRMError], bar: tqdm) -> list[StepScores | PRMError]:
         results: dict[int, StepScores | PRMError] = {}

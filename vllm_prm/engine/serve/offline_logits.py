@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from vllm_prm.engine.compat import request_failure
 from vllm_prm.engine.positions import positions_request
 from vllm_prm.engine.serve.generated import likeliest_tokens, num_computed_tokens, row_of, sampling_params
-from vllm_prm.engine.serve.pooled import Answer
+from vllm_prm.engine.serve.pooled import Answer, other_tokens
 from vllm_prm.engine.serve.weights import forget_on_changes
 from vllm_prm.errors import EngineError, PRMError, RequestError
 from vllm_prm.prompts import Prompt
@@ -40,7 +40,7 @@ class PooledPrompts:
 
         bar.total += len(prompts)
         outputs = self._llm.encode(
-            [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
+            [dict(prompt.media or {"prompt_token_ids": list(prompt.token_ids)}) for prompt in prompts],
             [
                 PoolingParams(use_activation=False, extra_kwargs=positions_request(prompt.positions))
                 for prompt in prompts
@@ -49,7 +49,11 @@ class PooledPrompts:
             lora_request=self._lora,
             use_tqdm=_PartOf(bar),
         )
-        return [_failure(output) or _pooled(output) for output in outputs]
+        pairs = zip(outputs, prompts, strict=True)
+        return [
+            _failure(output) or other_tokens(output.prompt_token_ids, prompt) or _pooled(output)
+            for output, prompt in pairs
+        ]
 
 
 class GeneratedPrompts:

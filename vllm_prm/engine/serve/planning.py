@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from vllm_prm.prompts import Scoring
+from vllm_prm.prompts import Scoring, SeenQuestion
 
-Solution = tuple[str, Sequence[str]]
+Solution = tuple[str | SeenQuestion, Sequence[str]]
 Plan = Callable[[list[Solution]], Sequence[Scoring | Exception]]  # per solution, in order, its Scoring or error
 
 # Solutions in a call. Twice as many would take no less time each, and let the engine and other requests wait longer.
@@ -33,7 +33,7 @@ class Planner:
         self._waiting: deque[tuple[Solution, asyncio.Future[Scoring]]] = deque()
         self._workers: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks by weak references only
 
-    async def scoring(self, question: str, steps: Sequence[str]) -> Scoring:
+    async def scoring(self, question: str | SeenQuestion, steps: Sequence[str]) -> Scoring:
         """The solution's Scoring, or its error, raised."""
         future: asyncio.Future[Scoring] = asyncio.get_running_loop().create_future()
         self._waiting.append(((question, steps), future))

@@ -9,7 +9,8 @@ what is wrong with the server (an engine that died, a full queue) fails the whol
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -23,11 +24,13 @@ from vllm.utils.async_utils import make_async
 from vllm_prm.engine.serve.caller import Caller, concurrently
 from vllm_prm.engine.serve.generated import GeneratedLogits
 from vllm_prm.engine.serve.metrics import counted, planning
+from vllm_prm.engine.serve.pictures import Pictures
 from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import PRMError, RequestError, ScorerError
-from vllm_prm.prompts import Prompt, Scoring, scorings
+from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
+from vllm_prm.questions import question_key
 from vllm_prm.recipes import bind
 from vllm_prm.recipes.pieces import piece_text
 from vllm_prm.scores import StepScores, logits_matrix
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse
     from vllm.entrypoints.serve.utils.request_logger import RequestLogger
 
+    from vllm_prm.questions import Question
     from vllm_prm.recipes import BoundRecipe, Recipe
 
 # What one solution can be wrong in: ours, vLLM's, and vLLM's that are still plain (its handlers answer those with 400).
@@ -68,6 +72,7 @@ class PRMServing(BaseServing):
         self.recipe = recipe
         # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
         self._executor = engine_client.renderer._executor
+        self._pictures = Pictures(engine_client.renderer, lambda: self.bound_recipe)
         self._planner = Planner(self._scorings, self._executor, self.model_config.renderer_num_workers)
         self._logits = (
             GeneratedLogits(engine_client, lambda: self.bound_recipe, self._log_inputs)
@@ -104,12 +109,12 @@ class PRMServing(BaseServing):
             trace_headers=extract_trace_headers(http_request.headers) or None,
         )
 
-    async def score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
+    async def score(self, question: Question, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
         """Score one solution. name: unique within the request. Raises one of SOLUTION_ERRORS if it cannot be."""
         return await counted(self._score(question, steps, caller, name))
 
-    async def _score(self, question: str, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
-        scoring = await self._planner.scoring(question, steps)
+    async def _score(self, question: Question, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
+        scoring = await self._planned(question, steps, caller.looks)
         scores: StepScores | None = None
         rounds = 0
         while scores is None:
@@ -124,9 +129,26 @@ class PRMServing(BaseServing):
                 scores = await self._off_the_loop(_scores)(scoring, answers)
         return scores
 
-    async def tokens(self, question: str, steps: Sequence[str]) -> list[PromptTokens]:
+    async def _planned(
+        self, question: Question, steps: Sequence[str], looks: dict[Hashable, asyncio.Task[SeenQuestion]]
+    ) -> Scoring:
+        """looks: those at questions with images that are under way already."""
+        if isinstance(question, str):
+            return await self._planner.scoring(question, steps)
+        key = question_key(question)
+        if key not in looks:
+            looks[key] = asyncio.create_task(self._look(question))
+        scoring = await self._planner.scoring(await looks[key], steps)
+        await self._pictures.expand_soon(scoring, self._logits.longest)
+        return scoring
+
+    async def _look(self, question: Question) -> SeenQuestion:
+        await self._off_the_loop(self._pictures.check)()  # binds the recipe, if nobody has
+        return await self._pictures.see_soon(question)
+
+    async def tokens(self, question: Question, steps: Sequence[str]) -> list[PromptTokens]:
         """What the model would read first. Raises as `score` does."""
-        scoring = await self._planner.scoring(question, steps)
+        scoring = await self._planned(question, steps, {})
         return await self._off_the_loop(self._tokens_of)(scoring.prompts)
 
     def _tokens_of(self, prompts: Sequence[Prompt]) -> list[PromptTokens]:
@@ -178,7 +200,7 @@ class PRMServing(BaseServing):
         awaitable: Callable[_P, Awaitable[_T]] = make_async(function, executor=self._executor)
         return awaitable
 
-    def _scorings(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[Scoring | PRMError]:
+    def _scorings(self, solutions: Sequence[tuple[str | SeenQuestion, Sequence[str]]]) -> list[Scoring | PRMError]:
         with planning(len(solutions)):
             return scorings(solutions, self.bound_recipe, self._logits.longest)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 
-from vllm_prm.engine.compat import kv_planning
+from vllm_prm.engine.compat import chat_utils, kv_planning
 from vllm_prm.engine.start import plugin
 from vllm_prm.engine.start.imports import vllm_imports
 from vllm_prm.engine.start.lookups import abstract, find, has, says, takes
@@ -174,6 +174,19 @@ def layers_without_a_window_beside_layers_with_one() -> Iterator[str]:
     yield from takes("vllm.v1.attention.backend", "AttentionBackend.customize_spec", ("spec",), "engine/compat.py")
 
 
+def images_are_vllms() -> Iterator[str]:
+    """Fetched and checked by what reads chat messages, and given their tokens by the renderer."""
+    module, ours = chat_utils().__name__, "engine/serve/pictures.py"
+    read = ("messages", "model_config", "content_format")
+    for name in ("parse_chat_messages", "parse_chat_messages_async"):
+        yield from takes(module, name, read, ours, more=True)
+    for name in ("process_for_engine", "process_for_engine_async"):
+        asked = ("self", "prompt", "arrival_time", "skip_mm_cache")
+        yield from takes("vllm.renderers.base", f"BaseRenderer.{name}", asked, ours, more=True)
+    found_by = ("chat_template", "tools", "given_format", "tokenizer", "model_config")
+    yield from takes("vllm.renderers.hf", "resolve_chat_template_content_format", found_by, ours)
+
+
 def http_routes() -> Iterator[str]:
     yield from has("vllm.plugins.endpoint_plugins.interface", "EndpointPlugin", (), "engine/serve/routes.py")
     names = ("_check_model", "_maybe_get_adapters", "_base_request_id", "_log_inputs")
@@ -202,6 +215,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     score_cache_is_a_layer,
     layers_say_whether_they_read_both_ways,
     layers_without_a_window_beside_layers_with_one,
+    images_are_vllms,
     http_routes,
     everything_we_import,
 )

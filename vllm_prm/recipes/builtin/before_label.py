@@ -46,6 +46,29 @@ RECIPES: dict[str, dict[str, Any]] = {
         "source": "https://huggingface.co/ibm-granite/granite-3.3-8b-math-prm-v2",
         "models": ["granite-3.3-8b-math-prm-v2", "granite-3.3-8b-lora-math-prm"],
     },
+    "visualprm": {
+        # What the source's generate_steps_with_soft_score_v2 writes by its own template (internvl2_5), which the
+        # model's tokenizer need not have; vLLM puts "<image>\n" before the question, as the source does. Only pieces
+        # are established, no ids. The source cuts a solution at blank lines; its callers join steps to 12 at most.
+        "step_tag": "+",
+        "offset": -1,
+        "scoring_tokens": {"good": {"piece": "+", "weight": 1.0}, "bad": {"piece": "-", "weight": 0.0}},
+        "architecture": "InternVLChatModel",  # the source's own class adds methods to it, and no weights
+        "prompt": {
+            "kind": "raw",
+            "question": "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、"
+            "清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n"
+            "<|im_start|>user\n### Question:\n{question}\n\n### Solution Process:\n",
+            "step": "{step}<|im_end|>\n<|im_start|>assistant\n",
+            "tag": "+",
+            "separator": "<|im_end|>\n<|im_start|>user\n",
+            "strip": "none",
+            "split": ["\n\n"],
+        },
+        "aggregation": "mean",
+        "source": "https://huggingface.co/OpenGVLab/VisualPRM-8B/blob/main/modeling_internvl_chat.py",
+        "models": ["VisualPRM-8B"],
+    },
     "pathfinder": {
         # Ids are not in the source: the three tokens were added to Qwen 2.5's vocabulary.
         "step_tag": "<extra>",
