@@ -142,7 +142,7 @@ def engine(runner="pooling", sees=True):
     )
 
 
-JUDGE = {"kind": "judge", "tag": "<extra_0>", "passes": ["{tag}"]}
+JUDGE = {"kind": "passes", "tag": "<extra_0>", "passes": ["{tag}"]}
 
 
 @pytest.mark.parametrize(
