@@ -30,6 +30,7 @@ from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_jso
 from vllm.exceptions import VLLMNotFoundError
 
 from vllm_prm.engine.serve.bodies import prompts_response, reward_response, sample_response, score_response
+from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.page import page
 from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.recipes.types import Aggregation
@@ -97,8 +98,15 @@ _Aggregate = Annotated[
 ]
 
 
+class _Refused(Exception):
+    """vLLM's answer to a request that goes no further."""
+
+    def __init__(self, error: ErrorResponse) -> None:
+        self.error = error
+
+
 class _Route(APIRoute):
-    """A route that tells a malformed body in sentences, not as a Python list of faults."""
+    """A route that gives vLLM's refusals, and tells a malformed body in sentences, not as a Python list of faults."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -106,6 +114,8 @@ class _Route(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 return await handle(request)
+            except _Refused as refused:
+                return _refusal(refused.error)
             except RequestValidationError as error:
                 message, param = explain(error.errors())
                 return _refusal(create_error_response(message, param=param))
@@ -142,10 +152,7 @@ router = APIRouter(tags=["process reward model"], route_class=_Route, responses=
 async def score(
     request: Annotated[ScoreRequest, Body(openapi_examples=_SCORE_EXAMPLES)], raw_request: Request
 ) -> Response:
-    serving = _serving(raw_request)
-    caller = await serving.caller(request.model, request.priority, raw_request)
-    if isinstance(caller, ErrorResponse):
-        return _refusal(caller)
+    serving, caller = await _asked(raw_request, request.model, request.priority)
     response = await score_response(serving, request, caller)
     if isinstance(response, ScoreResponse):
         return _WireResponse(response)
@@ -207,10 +214,7 @@ async def get_reward(
         ),
     ] = None,
 ) -> Response:
-    serving = _serving(raw_request)
-    caller = await serving.caller(None, 0, raw_request)
-    if isinstance(caller, ErrorResponse):
-        return _refusal(caller)
+    serving, caller = await _asked(raw_request)
     response = await reward_response(serving, request, caller, aggregate, on_error)
     return _WireResponse(response)
 
@@ -241,16 +245,22 @@ async def remote_rm(
         Reply, Query(description="What the answer is: the reward, or an object that holds it.")
     ] = "number",
 ) -> Response:
-    serving = _serving(raw_request)
-    caller = await serving.caller(None, 0, raw_request)
-    if isinstance(caller, ErrorResponse):
-        return _refusal(caller)
+    serving, caller = await _asked(raw_request)
     response = await sample_response(serving, request, caller, aggregate, on_error)
     return JSONResponse(response.reward) if reply == "number" else _WireResponse(response)
 
 
 def _refusal(error: ErrorResponse) -> Response:
     return JSONResponse(error.model_dump(), status_code=error.error.code)
+
+
+async def _asked(raw_request: Request, model: str | None = None, priority: int = 0) -> tuple[PRMServing, Caller]:
+    """Who is asked, and who asks. Raises _Refused for a model that is not served."""
+    serving = _serving(raw_request)
+    caller = await serving.caller(model, priority, raw_request)
+    if isinstance(caller, ErrorResponse):
+        raise _Refused(caller)
+    return serving, caller
 
 
 def _serving(raw_request: Request) -> PRMServing:
