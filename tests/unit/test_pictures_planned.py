@@ -150,7 +150,7 @@ JUDGE = {"kind": "passes", "tag": "<extra_0>", "passes": ["{tag}"]}
     [
         (engine("generate"), {}, "this engine generates text"),
         (engine(sees=False), {}, "m takes text only"),
-        (engine(), JUDGE, "recipe 'seeing' asks again about each step"),
+        (engine(), JUDGE, "recipe 'seeing' asks the model about each step"),
     ],
 )
 def test_engines_and_recipes_that_take_no_images_say_so(renderer, prompt, says):

@@ -48,7 +48,7 @@ class Pictures:
         elif not self._model_config.is_multimodal_model:
             fault = f"{self._model_config.model} takes text only"
         elif kind in ("passes", "judge", "dialogue"):
-            fault = f"recipe {self.recipe().recipe.name!r} asks again about each step (kind {kind!r}), in text only"
+            fault = f"recipe {self.recipe().recipe.name!r} asks the model about each step (kind {kind!r}), in text only"
         else:
             return
         raise RequestError(f"the question holds images, but {fault}. Send its text, or serve a model that sees")
