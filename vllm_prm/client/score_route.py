@@ -18,7 +18,7 @@ from vllm_prm.client.batch import Result
 from vllm_prm.client.packing import Solution
 from vllm_prm.client.transport import Refusal, Transport, error_of
 from vllm_prm.errors import EngineError, PRMError, RecipeError, RequestError
-from vllm_prm.prompts.mass import mass_watch
+from vllm_prm.prompts.mass import tell_of_mass
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scores import StepScores
 from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain, unpacked
@@ -110,7 +110,7 @@ class ScoreRoute:
                 f"{self._transport.url} now scores by another recipe than {recipe.name!r}, which this client asked "
                 "for first; the server was changed: make a new client"
             )
-        mass_watch(recipe).look(scores)
+        tell_of_mass(scores, recipe)
         return scores
 
 

@@ -25,9 +25,7 @@ class MassWatch:
         self._lock = Lock()
 
     def look(self, scores: StepScores) -> None:
-        """Told at 1, 10, 100, ... solutions: a dataset must not fill the log."""
-        if not scores.answer_mass:
-            return
+        """scores: with an answer_mass. Told at 1, 10, 100, ... solutions: a dataset must not fill the log."""
         with self._lock:
             self._num_steps += len(scores)
             self._total += sum(scores.answer_mass)
@@ -53,3 +51,9 @@ def _warning(recipe: Recipe, count: int, mean: float) -> str:
 @lru_cache(maxsize=16)  # as many as `recipes.bind` keeps
 def mass_watch(recipe: Recipe) -> MassWatch:
     return MassWatch(recipe)
+
+
+def tell_of_mass(scores: StepScores, recipe: Recipe) -> None:
+    """Tell of a judge's answers. Of other recipes nothing is looked up, not even by the recipe's hash."""
+    if scores.answer_mass:
+        mass_watch(recipe).look(scores)

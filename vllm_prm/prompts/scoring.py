@@ -11,7 +11,7 @@ from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.inputs import checked_steps, checked_text
 from vllm_prm.prompts.drafts import Draft, Prompt, prompts_of
 from vllm_prm.prompts.layouts import Solution
-from vllm_prm.prompts.mass import mass_watch
+from vllm_prm.prompts.mass import tell_of_mass
 from vllm_prm.prompts.pictures import SeenQuestion
 from vllm_prm.prompts.rounds import rounds_of
 from vllm_prm.questions import Question
@@ -93,7 +93,7 @@ class Scoring:
             raise ValueError(f"{len(self.prompts)} prompts of this solution still wait for their logits")
         logits, recipe = self._rounds.step_logits(), self._recipe.recipe
         scores = StepScores.from_logits(logits, recipe, self.num_prompt_tokens, self.num_cached_tokens)
-        mass_watch(recipe).look(scores)
+        tell_of_mass(scores, recipe)
         return scores
 
 
