@@ -30,6 +30,12 @@ NOT_RUN = {
     "vllm_prm/": "a list of folders and no command; they have to exist",
 }
 
+# At the end of the script: the thread that receives answers is gone. Python could not exit safely beside it.
+NOTHING_LEFT = """
+    import threading
+    assert "EngineCoreOutputQueueThread" not in [thread.name for thread in threading.enumerate()]
+"""
+
 
 def ran(command: str, folder: Path) -> str:
     """What it prints on stdout, as a shell runs it in `folder` in the environment of these tests.
@@ -74,7 +80,7 @@ def test_commands(block, tiny_prm_url, tmp_path):
 def test_python_on_an_engine_of_its_own(tmp_path):
     (block,) = PYTHON
     script = tmp_path / "script.py"
-    script.write_text(block.text, "utf-8")
+    script.write_text(block.text + NOTHING_LEFT, "utf-8")
     assert (wrong := difference(FOLLOWING[block].text, ran(f"python {script}", ROOT))) is None, wrong
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # runs empty at the end of each. While it works on some, the next are planned: that takes a fraction of its time.
 _FIRST, _MOST = 256, 4096
 
+# The shutdown wakes the thread, which has nothing to wait for; the bound is for a vLLM that no longer wakes it.
+_LAST_ANSWER_S = 10.0
+
 _Checked = tuple[Question, list[str]] | RequestError
 
 
@@ -47,6 +51,7 @@ class PRM(Scorer):
     """
 
     _takes_pil = True
+    _stop_engine: Callable[[], object] | None  # None: the engine is somebody else's
 
     def __init__(
         self, model: str, recipe: Recipe | str | None = None, *, lora: str | None = None, **engine_args: Any
@@ -60,6 +65,8 @@ class PRM(Scorer):
         if lora is not None:
             options.setdefault("enable_lora", True)
         self._use(LLM(model, **options), recipe, lora)
+        # Also when the engine is collected, and at exit where nobody closed it.
+        self._stop_engine = weakref.finalize(self.llm, _stop, self.llm.llm_engine.engine_core)
 
     @classmethod
     def from_llm(cls, llm: LLM, recipe: Recipe | str | None = None, *, lora: str | None = None) -> PRM:
@@ -71,12 +78,11 @@ class PRM(Scorer):
         check_vllm()
         prm = cls.__new__(cls)
         prm._use(llm, recipe_on(llm.llm_engine.vllm_config, recipe), lora)
-        prm._owns_engine = False
         return prm
 
     def _use(self, llm: LLM, recipe: Recipe, lora: str | None) -> None:
         self._llm: LLM | None = llm
-        self._owns_engine = True
+        self._stop_engine = None
         self._bound_recipe = bind(recipe, llm.get_tokenizer())
         from vllm_prm.engine.serve.offline_logits import GeneratedPrompts, PooledPrompts  # imports vLLM
         from vllm_prm.engine.serve.pictures import Pictures
@@ -108,8 +114,8 @@ class PRM(Scorer):
 
     def close(self) -> None:
         """Stop the engine and free its memory, if it was made by this PRM. Harmless if done already."""
-        if self._llm is not None and self._owns_engine:
-            self._llm.llm_engine.engine_core.shutdown()
+        if self._stop_engine is not None:
+            self._stop_engine()
         self._llm = None
 
     def score_batch(
@@ -231,3 +237,15 @@ def _lora_request(path: str | None) -> Any:
     from vllm.lora.request import LoRARequest
 
     return LoRARequest("prm", 1, path)
+
+
+def _stop(engine_core: Any) -> None:
+    """Shut the engine down, and wait for the thread that receives its answers.
+
+    vLLM leaves that thread running, with the last answer's tensors. Where Python exits while it drops them, torch ends
+    the process with "terminate called without an active exception" (exit status 134, all work done).
+    """
+    engine_core.shutdown()
+    thread = getattr(engine_core, "output_queue_thread", None)  # an engine in this process has none
+    if thread is not None:
+        thread.join(timeout=_LAST_ANSWER_S)
