@@ -104,15 +104,15 @@ class AnswersDraft:
         (encoded,) = texts
         counts = {}
         for index, start in enumerate(self.answer_starts):
-            beginning = encoded.beginning(recipe, start)
-            if encoded.token_ids[: len(beginning)] != beginning:
+            count = encoded.count_before(recipe, start)
+            if count is None:
                 step = index if self.step is None else self.step
                 raise RequestError(
                     f"the answer about step {step + 1} of {num_steps} merges with the text before it "
                     f"({self.text[max(0, start - 20) : start + 10]!r}) in this tokenizer's tokens, so where it begins "
                     "cannot be read; make the recipe's prompt.chats 'per step'"
                 )
-            counts[start] = len(beginning)
+            counts[start] = count
         encoded.remember(recipe, self.answer_starts[-1], counts)
         return Tokenized(encoded.token_ids, [count - 1 for count in counts.values()])
 

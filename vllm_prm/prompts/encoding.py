@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unicodedata import is_normalized
 
 from vllm_prm.prompts.cuts import Cuts, cuts_of
+from vllm_prm.prompts.places import BytePlaces, OffsetPlaces, Places, byte_lengths
 from vllm_prm.prompts.prefixes import Prefix, prefixes_of
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -27,33 +29,38 @@ class Encoded:
     """A text and its tokens.
 
     is_whole: tokenized with the special tokens that the tokenizer adds (BoundRecipe.encode_text; encode_part if not).
-    places: the tokenizers library's Encoding, which knows the characters of each token; None of other tokenizers.
-    start: index into the text of the Encoding's first character. before: ids in `token_ids` before its first one.
+    places: where the tokens stand of text[start:], which was tokenized; None of tokenizers that do not tell.
+    before: ids in `token_ids` before the first of those.
     cuts: of the tokenizer. counts: tokens of text[:end] for ends before `start`, as far as they are known.
     """
 
     text: str
     token_ids: list[int]
     is_whole: bool
-    places: Any = None
+    places: Places | None = None
     start: int = 0
     before: int = 0
     cuts: Cuts = _NO_CUTS
     counts: Mapping[int, int] = field(default_factory=dict)
 
-    def beginning(self, recipe: BoundRecipe, end: int) -> list[int]:
-        """The tokens of text[:end]: those of the text that stand before `end` where a cut proves that, or made anew.
+    def count_before(self, recipe: BoundRecipe, end: int) -> int | None:
+        """How many of the tokens are those of text[:end]; None if that text has others.
 
-        From the last cut before `end`, if there is one that proves that the tokens before it stay.
+        Known where a cut proves it, or else looked at: text[:end] is tokenized, from the last cut before `end`.
         """
         if end == len(self.text):
-            return self.token_ids
+            return len(self.token_ids)
         if (count := self.counts.get(end)) is not None:
-            return self.token_ids[:count]
-        count = self._count_before(end)
+            return count
+        count = self._place(end)
         if count is not None and self._proves(end, count):
-            return self.token_ids[:count]
-        if (cut := self.cuts.last(self.text, end)) and (count := self._count_before(cut)) is not None:
+            return count
+        beginning = self.beginning(recipe, end)
+        return len(beginning) if self.token_ids[: len(beginning)] == beginning else None
+
+    def beginning(self, recipe: BoundRecipe, end: int) -> list[int]:
+        """The tokens of text[:end], made anew from the last cut before `end`."""
+        if (cut := self.cuts.last(self.text, end)) and (count := self._place(cut)) is not None:
             return [*self.token_ids[:count], *recipe.encode_part(self.text[cut:end])]
         return recipe.encode_text(self.text[:end]) if self.is_whole else recipe.encode_part(self.text[:end])
 
@@ -63,27 +70,20 @@ class Encoded:
         last_tag: index into the text just after it. counts: tokens of text[:end] for each end that was looked up.
         """
         cut = self.cuts.last(self.text, last_tag - 1)
-        if cut > self.start and (count := self._count_before(cut)) is not None:
+        if cut > self.start and (count := self._place(cut)) is not None:
             before_cut = {end: number for end, number in counts.items() if end <= cut}
             prefixes = prefixes_of(recipe.tokenizer)
             prefixes.keep(_context(recipe, self.is_whole), self.text[:cut], self.token_ids[:count], before_cut)
 
-    def _count_before(self, end: int) -> int | None:
-        """How many tokens text[:end] has, if one ends just there and the next one begins there; None if not known."""
+    def _place(self, end: int) -> int | None:
+        """How many tokens stand before text[end], if one ends just there and the next one begins there."""
         place = end - self.start
         if self.places is None or place < 0:
             return None
         if place == 0 < self.start:
             return self.before
-        following = self.places.char_to_token(place)
-        if not following or self.places.token_to_chars(following)[0] != place:
-            return None
-        before = self.places.token_to_chars(following - 1)
-        if before is None or before[1] != place:
-            return None
-        if self.places.token_to_sequence(len(self.places) - 1) is None:
-            return None  # the tokenizer adds special tokens at the end, so the beginning of a text ends otherwise
-        return self.before + int(following)
+        count = self.places.count_before(place)
+        return None if count is None else self.before + count
 
     def _proves(self, end: int, count: int) -> bool:
         """Whether the `count` tokens that stand before `end` are those of text[:end]."""
@@ -109,7 +109,7 @@ def encode_all(recipe: BoundRecipe, texts: Sequence[Text], is_whole: bool) -> li
         looked_up = ((index, _known_prefix(recipe, text, is_whole, cuts)) for index, text in enumerate(texts))
         known = {index: prefix for index, prefix in looked_up if prefix is not None}
     new = iter(_encode_new(recipe, [text for index, (text, _) in enumerate(texts) if index not in known], is_whole))
-    grown = iter(_batch(recipe, [texts[index][0][start:] for index, (start, _) in known.items()], special=False))
+    grown = iter(_batch(recipe, [texts[index][0][start:] for index, (start, _) in known.items()], False))
     results = []
     for index, (text, _) in enumerate(texts):
         if index in known:
@@ -138,7 +138,7 @@ def _context(recipe: BoundRecipe, is_whole: bool) -> Hashable:
     return (recipe.bos, recipe.lead) if is_whole else None
 
 
-def _encode_new(recipe: BoundRecipe, texts: Sequence[str], is_whole: bool) -> list[tuple[list[int], Any, int, int]]:
+def _encode_new(recipe: BoundRecipe, texts: Sequence[str], is_whole: bool) -> list[tuple[list[int], Places, int, int]]:
     """(token_ids, places, start, before) of Encoded."""
     if not is_whole or recipe.bos is None:
         return [(token_ids, places, 0, 0) for token_ids, places in _batch(recipe, texts, special=is_whole)]
@@ -147,18 +147,37 @@ def _encode_new(recipe: BoundRecipe, texts: Sequence[str], is_whole: bool) -> li
     return [(bos + token_ids, places, -len(lead), len(bos)) for token_ids, places in batch]
 
 
-def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tuple[list[int], Any]]:
-    """Ids and Encoding of each text. special: with the special tokens that the tokenizer adds."""
+def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tuple[list[int], Places]]:
+    """Ids and places of each text. special: with the special tokens that the tokenizer adds."""
     if not texts:
         return []
-    batch = recipe.tokenizer(
+    tokenizer = recipe.tokenizer
+    if cuts_of(tokenizer).between_words and _is_as_loaded(tokenizer.backend_tokenizer) and all(map(_is_plain, texts)):
+        lengths = byte_lengths(tokenizer)
+        encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=special)
+        return [
+            (encoding.ids, BytePlaces(text, encoding, lengths, special))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+    batch = tokenizer(
         list(texts),
         add_special_tokens=special,
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,
     )
-    return list(zip(batch["input_ids"], batch.encodings, strict=True))
+    places = map(OffsetPlaces, batch.encodings)
+    return list(zip(batch["input_ids"], places, strict=True))
+
+
+def _is_as_loaded(backend: Any) -> bool:
+    """Whether nobody has it cut texts short, fill them up or split special tokens, which transformers' calls undo."""
+    return backend.truncation is None and backend.padding is None and not backend.encode_special_tokens
+
+
+def _is_plain(text: str) -> bool:
+    """Whether no byte-level tokenizer that has cuts changes the text before it splits it (cuts.py: NFC at most)."""
+    return text.isascii() or is_normalized("NFC", text)
 
 
 def is_fast(kind: type) -> bool:

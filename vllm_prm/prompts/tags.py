@@ -36,10 +36,10 @@ def last_tokens_of_tags(
         return Tokenized(token_ids, occurrences)
     tag_positions = []
     for end, step in zip(tag_ends, steps, strict=True):
-        beginning = encoded.beginning(recipe, end)
-        if token_ids[: len(beginning)] != beginning or not recipe.ends_with_tag(beginning):
-            raise RequestError(_not_a_token(recipe, token_ids, beginning, step))
-        tag_positions.append(len(beginning) - 1)
+        count = encoded.count_before(recipe, end)
+        if count is None or not recipe.tag_ends_at(token_ids, count):
+            raise RequestError(_not_a_token(recipe, token_ids, encoded.beginning(recipe, end), step))
+        tag_positions.append(count - 1)
     counts = {end: position + 1 for end, position in zip(tag_ends, tag_positions, strict=True)}
     encoded.remember(recipe, tag_ends[-1], counts)
     return Tokenized(token_ids, tag_positions)
