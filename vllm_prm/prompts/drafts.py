@@ -79,9 +79,10 @@ class TextDraft:
 
     def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
         (encoded,) = texts
-        steps = range(len(self.tag_ends)) if self.step is None else [self.step] * len(self.tag_ends)
-        names = [f"step {step + 1} of {num_steps}" for step in steps]
-        return last_tokens_of_tags(recipe, encoded, self.tag_ends, names)
+        return last_tokens_of_tags(recipe, encoded, self.tag_ends, lambda tag: self._step_of(tag, num_steps))
+
+    def _step_of(self, tag: int, num_steps: int) -> str:
+        return f"step {(tag if self.step is None else self.step) + 1} of {num_steps}"
 
 
 @dataclass(frozen=True)

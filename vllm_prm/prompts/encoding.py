@@ -155,10 +155,11 @@ def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tup
     if cuts_of(tokenizer).between_words and _is_as_loaded(tokenizer.backend_tokenizer) and all(map(_is_plain, texts)):
         lengths = byte_lengths(tokenizer)
         encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=special)
-        return [
-            (encoding.ids, BytePlaces(text, encoding, lengths, special))
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        results: list[tuple[list[int], Places]] = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            token_ids, added = encoding.ids, encoding.special_tokens_mask if special else None
+            results.append((token_ids, BytePlaces(text, token_ids, lengths, added)))
+        return results
     batch = tokenizer(
         list(texts),
         add_special_tokens=special,
@@ -166,8 +167,7 @@ def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tup
         return_token_type_ids=False,
         verbose=False,
     )
-    places = map(OffsetPlaces, batch.encodings)
-    return list(zip(batch["input_ids"], places, strict=True))
+    return list(zip(batch["input_ids"], map(OffsetPlaces, batch.encodings), strict=True))
 
 
 def _is_as_loaded(backend: Any) -> bool:

@@ -8,6 +8,7 @@ That gives the places without the tokenizers library's own offsets, whose making
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -42,15 +43,16 @@ class OffsetPlaces:
 class BytePlaces:
     """By the lengths of a byte-level tokenizer's tokens.
 
-    text: as the tokenizer was given it, with nothing that it normalizes. lengths: `byte_lengths` of the tokenizer.
-    special: whether the tokenizer added special tokens, which are no part of the text.
+    text: as the tokenizer was given it, with nothing that it normalizes. token_ids: what it made of that. lengths:
+    `byte_lengths` of the tokenizer. added: 1 for each token that the tokenizer added, which is no part of the text, and
+    0 for the others; None if it adds none.
     """
 
-    def __init__(self, text: str, encoding: Any, lengths: np.ndarray, special: bool) -> None:
+    def __init__(self, text: str, token_ids: list[int], lengths: np.ndarray, added: list[int] | None = None) -> None:
         self._text = text
-        self._encoding = encoding
+        self._token_ids = token_ids
         self._lengths = lengths
-        self._special = special
+        self._added = added
 
     def count_before(self, character: int) -> int | None:
         end = character if self._text.isascii() else len(self._text[:character].encode())
@@ -59,24 +61,22 @@ class BytePlaces:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """Where each token ends, in bytes; nothing if special tokens end the text, or the tokens are not the text."""
-        lengths = self._lengths[np.array(self._encoding.ids, dtype=np.int64)]
-        if self._special:
-            added = np.array(self._encoding.special_tokens_mask, dtype=bool)
-            if added.any():
-                if added[-1]:
-                    return []
-                lengths = np.where(added, 0, lengths)
-        ends: list[int] = lengths.cumsum().tolist()
+        """Where each token ends, in bytes; nothing if added tokens end the text, or the tokens are not the text."""
+        lengths = self._lengths[np.frombuffer(array("I", self._token_ids), np.uint32)]
+        if self._added is not None:
+            if self._added[-1]:
+                return []
+            lengths[np.array(self._added, dtype=bool)] = 0
+        ends: list[int] = lengths.cumsum(dtype=np.int64).tolist()
         return ends if ends and ends[-1] == len(self._text.encode()) else []
 
 
 @lru_cache(maxsize=16)  # as many as `bind` keeps
 def byte_lengths(tokenizer: Any) -> np.ndarray:
-    """int64 [vocabulary]: bytes of each token of a byte-level tokenizer, whose pieces spell a byte as a character."""
+    """uint16 [vocabulary]: bytes of each token of a byte-level tokenizer, whose pieces spell a byte as a character."""
     backend = tokenizer.backend_tokenizer
     lengths = {id_: len(piece) for piece, id_ in backend.get_vocab(with_added_tokens=False).items()}
     lengths |= {id_: len(token.content.encode()) for id_, token in backend.get_added_tokens_decoder().items()}
-    table = np.zeros(max(lengths) + 1, dtype=np.int64)
+    table = np.zeros(max(lengths) + 1, dtype=np.uint16)  # no piece is as long as 65,536 bytes
     table[list(lengths)] = list(lengths.values())
     return table

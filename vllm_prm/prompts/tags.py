@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vllm_prm.errors import RequestError
@@ -19,26 +19,27 @@ class Tokenized:
 
 
 def last_tokens_of_tags(
-    recipe: BoundRecipe, encoded: Encoded, tag_ends: Sequence[int], steps: Sequence[str]
+    recipe: BoundRecipe, encoded: Encoded, tag_ends: Sequence[int], step_of: Callable[[int], str]
 ) -> Tokenized:
     """Find the tags that a tokenized text writes.
 
-    tag_ends: indices into the text just after each of those tags. steps: whose tags they are ("step 1 of 3"), for
-    messages. Raises RequestError naming the first step whose tag is no token of its own.
+    tag_ends: indices into the text just after each of those tags. step_of: whose tag one of them is, by its index
+    ("step 1 of 3"), for messages. Raises RequestError naming the first step whose tag is no token of its own.
 
     Where the tag's text occurs as often as it was written, the tokens found are those. Where a step or the question
     holds it too, or a token is missing, each written tag is looked up at the end of the tokens of the text up to it.
     """
     text, token_ids = encoded.text, encoded.token_ids
-    occurrences = _occurrences(recipe.step_tags, token_ids)
-    if len(occurrences) == len(tag_ends) == _times_written(recipe, text):
-        encoded.remember(recipe, tag_ends[-1], {})
-        return Tokenized(token_ids, occurrences)
+    if _times_written(recipe, text) == len(tag_ends):
+        occurrences = _occurrences(recipe.step_tags, token_ids)
+        if len(occurrences) == len(tag_ends):
+            encoded.remember(recipe, tag_ends[-1], {})
+            return Tokenized(token_ids, occurrences)
     tag_positions = []
-    for end, step in zip(tag_ends, steps, strict=True):
+    for tag, end in enumerate(tag_ends):
         count = encoded.count_before(recipe, end)
         if count is None or not recipe.tag_ends_at(token_ids, count):
-            raise RequestError(_not_a_token(recipe, token_ids, encoded.beginning(recipe, end), step))
+            raise RequestError(_not_a_token(recipe, token_ids, encoded.beginning(recipe, end), step_of(tag)))
         tag_positions.append(count - 1)
     counts = {end: position + 1 for end, position in zip(tag_ends, tag_positions, strict=True)}
     encoded.remember(recipe, tag_ends[-1], counts)
