@@ -17,7 +17,7 @@ help:
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
-	@echo "make docs    the documentation as a site: build/site/index.html"
+	@echo "make docs    the documentation as a site: build/site/index.html (needs npm)"
 	@echo "make gpu     on a machine with a GPU and vLLM in \$$(PYTHON): checks and figures in fifteen minutes (docs/gpu.md)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
