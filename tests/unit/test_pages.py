@@ -79,6 +79,24 @@ def test_programs_and_tests_that_a_page_names_exist(page):
     assert gone == []
 
 
+def anchors(page: str) -> set[str]:
+    """Of its headings, as GitHub makes them, and those that it writes itself."""
+    headings = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    made = (re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+    return {*made, *re.findall(r'<a id="(\w+)"', text(page))}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)]*)\)", text(page)):
+        if "://" in link:
+            continue
+        target = (ROOT / page).parent / link if link else ROOT / page
+        assert target.exists(), f"{page} links to {link}"
+        if anchor:
+            assert anchor in anchors(str(target.resolve().relative_to(ROOT))), f"{page} links to {link}#{anchor}"
+
+
 def test_the_site_has_every_page_and_no_other():
     nav = re.findall(r"([\w./-]+\.md)$", (ROOT / "docs" / "site" / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     ours = {page for page in nav if page.startswith("docs/")}
