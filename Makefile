@@ -17,7 +17,7 @@ help:
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
-	@echo "make docs    the documentation as a site: build/site/index.html"
+	@echo "make docs    the documentation as a site: build/site/index.html (needs npm)"
 	@echo "make gpu     on a machine with a GPU and vLLM in \$$(PYTHON): checks and figures in fifteen minutes (docs/gpu.md)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
@@ -94,11 +94,14 @@ gpu:
 docs: setup .venvs/docs/installed
 	PYTHONPATH=. COLUMNS=100 $(BIN)/python docs/site/make.py
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build -f docs/site/mkdocs.yml
-	@echo "build/site/index.html; to search as well: $(PYTHON) -m http.server -d build/site"
+	@echo "build/site/index.html opens as it is, without a network"
 
-.venvs/docs/installed: docs/site/requirements.txt
+.venvs/docs/installed: docs/site/requirements.txt docs/site/scripts.txt
+	@command -v npm > /dev/null || { echo "npm is missing: it brings two scripts of the site; install Node.js"; exit 2; }
 	$(PYTHON) -m venv .venvs/docs
 	.venvs/docs/bin/pip --disable-pip-version-check install --quiet -r docs/site/requirements.txt
+	rm -f .venvs/docs/*.tgz
+	npm pack --silent --pack-destination .venvs/docs $$(cat docs/site/scripts.txt)
 	touch $@
 
 sweep: setup

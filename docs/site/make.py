@@ -1,7 +1,8 @@
 """Lays out the pages of the documentation site in build/site-pages, for mkdocs (mkdocs.yml beside this file).
 
 Pages that stand in the repository are copied with whatever they link to, at the same places, so that a link that leads
-somewhere in the repository does so on the site. Reference pages are written from the code: they cannot say otherwise.
+somewhere in the repository does so on the site; the README is the first of them. Reference pages are written from the
+code: they cannot say otherwise. Two scripts that the theme would load from the web go beside them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,10 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
 PAGES = ROOT / "build" / "site-pages"
-INTRODUCTION = "introduction.md"  # the README: as README.md it would be the site's first page, which is another
+FIRST = "index.md"  # the README
+ARCHIVES = ROOT / ".venvs" / "docs"  # where `make docs` puts the packages of scripts.txt, as npm packs them
+# What pages need that are read from a disk: drawings, and searching (browsers start no workers there).
+SCRIPTS = {"mermaid": "package/dist/mermaid.min.js", "iframe-worker": "package/shim/index.js"}
 FOREIGN = ("HTTP", "Validation", "ErrorResponse", "vllm__")  # bodies that are FastAPI's and vLLM's
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -30,7 +35,8 @@ def main() -> None:
     for page in _tracked("*.md"):
         if not page.startswith("docs/site/"):
             _copy_with_links(page)
-    shutil.copy(ROOT / "docs" / "site" / "index.md", PAGES)
+    _unpack_scripts()
+    shutil.copy(ROOT / "docs" / "site" / "site.css", PAGES / "assets")
     for name, text in (
         ("examples/README.md", examples()),
         ("reference/python.md", python()),
@@ -49,13 +55,13 @@ def _tracked(pattern: str) -> list[str]:
 
 def _copy_with_links(page: str) -> None:
     """The page, and the files that it links to. A link to a folder becomes one to its page, or to the repository."""
-    source, target = ROOT / page, PAGES / (INTRODUCTION if page == "README.md" else page)
+    source, target = ROOT / page, PAGES / (FIRST if page == "README.md" else page)
     target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text("utf-8")
     for link in {link for link in LINK.findall(text) if "://" not in link and not link.startswith("mailto:")}:
         linked = (source.parent / link).resolve()
         if linked == ROOT / "README.md":
-            text = text.replace(f"]({link}", f"]({link.removesuffix('README.md')}{INTRODUCTION}")
+            text = text.replace(f"]({link}", f"]({link.removesuffix('README.md')}{FIRST}")
         elif linked.is_dir():
             its_page = f"{link.rstrip('/')}/README.md"
             on_the_web = f"{REPOSITORY}/tree/main/{linked.relative_to(ROOT)}"
@@ -64,7 +70,23 @@ def _copy_with_links(page: str) -> None:
             beside = PAGES / linked.relative_to(ROOT)
             beside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(linked, beside)
+    if "\n```mermaid\n" in text:  # only there, for it is large; the theme loads another if this one is missing
+        text += f'\n<script src="{"../" * page.count("/")}{_script("mermaid")}"></script>\n'
     target.write_text(text, "utf-8")
+
+
+def _script(name: str) -> str:
+    return f"assets/{name}.js"
+
+
+def _unpack_scripts() -> None:
+    for name, member in SCRIPTS.items():
+        (archive,) = ARCHIVES.glob(f"{name}-*.tgz")
+        with tarfile.open(archive) as packed:
+            script = packed.extractfile(member)
+            assert script is not None, f"{archive} has no {member}"
+            (PAGES / _script(name)).parent.mkdir(parents=True, exist_ok=True)
+            (PAGES / _script(name)).write_bytes(script.read())
 
 
 def examples() -> str:

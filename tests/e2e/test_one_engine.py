@@ -7,7 +7,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import TINY_PRM, running
+from conftest import ROOT, TINY_PRM, running
+from documentation import run_block
 from tiny_server import SHARES, SOLUTIONS, shares_of_solutions
 
 from vllm_prm import PRM, EngineError, RecipeError, RequestError, UnsupportedError, load_recipe
@@ -99,6 +100,14 @@ def reads(llm):
 def test_the_scores_of_a_pooling_engine(prm, pooled):
     for scores, expected in zip(prm.score_batch(SOLUTIONS, progress=False), pooled, strict=True):
         assert list(scores.step_scores) == pytest.approx(expected, abs=1e-5)
+
+
+def test_as_the_page_says(llm, pooled, monkeypatch):
+    """docs/one-engine.md; its engine is this one."""
+    monkeypatch.setattr("vllm.LLM", lambda model: llm)
+    monkeypatch.chdir(ROOT)
+    names = run_block("docs/one-engine.md", "from vllm import LLM", {})
+    assert list(names["prm"].score(*SOLUTIONS[0]).step_scores) == pytest.approx(pooled[0], abs=1e-5)
 
 
 def test_probabilities_over_the_whole_vocabulary(llm):

@@ -11,6 +11,7 @@ import pytest
 import transformers
 from adapters import RANK, adapter
 from conftest import TINY_PRM
+from documentation import SERVER, run_block
 from oracle import Oracle
 from prompt_oracles import JUDGE_ASKS
 from server import serving
@@ -150,6 +151,13 @@ def test_a_server_without_our_plugin(plain_url, expected):
         assert all(scores.num_cached_tokens == scores.num_prompt_tokens for scores in again)
         ranking = client.rank(SOLUTIONS[0][0], [SOLUTIONS[0][1], SOLUTIONS[0][1][:1]])
     assert len(ranking.results) == 2
+
+
+def test_as_the_page_says(plain_url, expected):
+    """docs/one-engine.md, with this server's recipe and tokenizer."""
+    instead = {SERVER: plain_url, '"math-shepherd"': repr(RECIPE), "peiyi9979/math-shepherd-mistral-7b-prm": TINY_PRM}
+    with run_block("docs/one-engine.md", "prm = PRMClient(", instead, PRMClient=PRMClient)["prm"] as client:
+        close_to([client.score(*SOLUTIONS[0])], expected[1][:1])
 
 
 def test_a_plain_server_tokenizes_for_a_client_without_a_tokenizer(plain_url, expected, monkeypatch):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme import blocks
+from fenced import blocks
 from score_requests import QUESTION, RIGHT, WRONG
 
 PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"

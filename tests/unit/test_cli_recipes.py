@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import vocabularies
 from conftest import TINY_PRM
+from documentation import block_of
 from test_judge import THINKS, qwen
 from wire import RECIPE, expected, speaking
 
@@ -25,7 +26,6 @@ from vllm_prm import load_recipe
 from vllm_prm.cli import main
 from vllm_prm.cli.tryout import QUESTION, STEPS
 
-DOCS = Path(__file__).parents[2] / "docs" / "recipes.md"
 COLOURS = re.compile(r"\033\[[0-9;]*m")
 TINY_BY_FLAGS = ["--tag", "ки", "--good", "+", "--bad", "-", "--model", TINY_PRM]
 
@@ -328,15 +328,25 @@ def test_a_terminal_that_wants_no_colour(typist, monkeypatch, variable):
 
 def test_the_documented_minute(recipes):
     """docs/recipes.md: its flags, and what --try prints."""
-    documented = (
-        DOCS.read_text("utf-8").partition("## A recipe of your own in one minute")[2].partition("## The file")[0]
+    flags, tried = (
+        block_of("docs/recipes.md", start).text.replace("examples/tiny-prm", TINY_PRM).replace("\\\n", "")
+        for start in ("vllm-prm recipes --new", "$ vllm-prm recipes --try")
     )
-    blocks = re.findall(r"```\n(.*?)```", documented, re.DOTALL)
-    flags, tried = (block.replace("examples/tiny-prm", TINY_PRM).replace("\\\n", "") for block in blocks[1:3])
     assert recipes(*shlex.split(flags)[2:])[0] == 0
     command, _, shown = tried.partition("\n")
     _, out, _ = recipes(*shlex.split(command)[3:])
     assert out == shown
+
+
+def test_the_documented_questions(typist):
+    """What docs/recipes.md shows of a terminal: questions end in ): or ]:, and what is typed stands behind them."""
+    shown = block_of("docs/recipes.md", "$ vllm-prm recipes --new").text.replace("examples/tiny-prm", TINY_PRM)
+    command, _, shown = shown.replace("{question} (and a space)", "{question} ").partition("\n")
+    answers = re.findall(r"^(.*?[\])]: )(.*)$", shown.replace("]:\n", "]: \n"), re.MULTILINE)
+    assert len(answers) == 8
+    seen = typist.run(shlex.split(command)[2:], answers)
+    assert [line.rstrip() for line in seen.splitlines()] == [line.rstrip() for line in shown.splitlines()]
+    assert load_recipe("my-prm.json").prompt_format.question == "{question} "
 
 
 def test_shown_white_space_and_bytes(capsys):

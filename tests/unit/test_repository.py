@@ -11,7 +11,8 @@ from conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
-NAMING = [*WORKFLOWS, ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run", *sorted(ROOT.glob("*.md"))]
+PAGES = [page for pattern in ("*.md", "docs/*.md", "benchmarks/*.md") for page in sorted(ROOT.glob(pattern))]
+NAMING = [*WORKFLOWS, ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run", *PAGES]
 
 
 def steps(workflow: dict) -> list[dict]:

@@ -1,8 +1,8 @@
-"""The README's code blocks, the commands in them, and whether an output is the one that is printed there.
+"""A page's code blocks, the commands in them, and whether an output is the one that is printed there.
 
 It knows nothing of what the commands do. Its one promise: a number, a name or a sign that differs is noticed, unless
-the README itself leaves it out ("...") or MASKS says why it differs in every run. White space and line breaks do not
-count, for the README wraps long lines.
+the page itself leaves it out ("...") or MASKS says why it differs in every run. White space and line breaks do not
+count, for pages wrap long lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-# An output's number may be this far from the README's, and by no more than that share of it: a score of 1e-05 is
+# An output's number may be this far from the page's, and by no more than that share of it: a score of 1e-05 is
 # smaller than TOLERANCE, and would otherwise match any other small score.
 TOLERANCE, SHARE = 1e-4, 0.01
 
@@ -27,8 +27,11 @@ TOKEN = re.compile(r"\.\.\.|[^\W\d]\w*|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|[^\w\s]")
 
 @dataclass(frozen=True)
 class Block:
+    """glued: it begins on the line after another block's end, as an output does that stands below its code."""
+
     language: str
     text: str
+    glued: bool = False
 
     @property
     def first_line(self) -> str:
@@ -36,9 +39,15 @@ class Block:
 
 
 def blocks(markdown: str) -> list[Block]:
-    """Every fenced block in order."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", markdown, re.DOTALL | re.MULTILINE)
-    return [Block(language, text) for language, text in fenced]
+    """Every fenced block in order. Raises ValueError for fences that are none to the rest of this file."""
+    found, end = [], None
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$\n?", markdown, re.DOTALL | re.MULTILINE):
+        found.append(Block(match[1], match[2], match.start() == end))
+        end = match.end()
+    fences = re.findall(r"^[ >]*(?:```|~~~).*", markdown, re.MULTILINE)
+    if len(fences) != 2 * len(found):
+        raise ValueError(f"{len(fences)} fences for {len(found)} blocks; expected ``` and at most a word")
+    return found
 
 
 def commands(text: str) -> list[tuple[str, str]]:
@@ -58,7 +67,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 def difference(shown: str, printed: str) -> str | None:
-    """None if `printed` is what the README shows, else a message. `...` in `shown` stands for any text, or none."""
+    """None if `printed` is what the page shows, else a message. `...` in `shown` stands for any text, or none."""
     words = _words(printed)
     runs = _between_elisions(_words(shown))
     start = 0
@@ -74,7 +83,7 @@ def difference(shown: str, printed: str) -> str | None:
             places = list(range(start, last_start + 1))
         place = next((place for place in places if place >= start and _is_at(run, words, place)), None)
         if place is None:
-            return f"the README shows\n  {_up_to_the_difference(run, words[start:])}\nand this is printed:\n{printed}"
+            return f"the page shows\n  {_up_to_the_difference(run, words[start:])}\nand this is printed:\n{printed}"
         start = place + len(run)
     return None
 
@@ -104,7 +113,7 @@ def _between_elisions(words: list[str]) -> list[list[str]]:
 
 
 def _up_to_the_difference(run: list[str], words: list[str]) -> str:
-    """The words of the README that are printed at that place, and the first that is not, marked."""
+    """The words of the page that are printed at that place, and the first that is not, marked."""
     common = next((i for i, pair in enumerate(zip(run, words, strict=False)) if not _same(*pair)), len(words))
     return " ".join([*run[:common], *(f">>>{word}<<<" for word in run[common : common + 1])])
 

@@ -1,9 +1,9 @@
-"""The comparison by which the README's outputs are checked fails when a number, a name or a sign differs."""
+"""The comparison by which the pages' outputs are checked fails when a number, a name or a sign differs."""
 
 from __future__ import annotations
 
 import pytest
-from readme import blocks, commands, difference
+from fenced import blocks, commands, difference
 
 SHOWN = """{"id":"prm-b085173a4d782794","object":"list","created":1795392399,"data":[{"index":0,
 "step_scores":[0.9652029815350909,1.1827269791928309e-05],"first_error":1}],"usage":{"prompt_tokens":37, ...}}"""
@@ -47,7 +47,7 @@ def test_anything_else_may_not(text, instead):
 
 def test_the_message_ends_at_the_first_difference():
     message = difference("a 0.5 c d", "a 0.6 c d")
-    assert message == "the README shows\n  a >>>0.5<<<\nand this is printed:\na 0.6 c d"
+    assert message == "the page shows\n  a >>>0.5<<<\nand this is printed:\na 0.6 c d"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_message_ends_at_the_first_difference():
         ("a", "a a", False),
         ("", "a", False),
         ("a ...", "b a", False),
-        ("a b", "a ... b", False),  # only the README may leave something out
+        ("a b", "a ... b", False),  # only the page may leave something out
         ("0.0000", "0.0001", False),
         ("server ready after 74 s", "server ready after 9 s", True),
         ("--port 60453 --task embed", "--port 1 --task embed", True),
@@ -78,6 +78,13 @@ def test_what_is_left_out_matches_anything(shown, printed, same):
 def test_blocks_and_commands_are_read():
     text = "a\n```\n$ one -d 'x\n  y'\n1\n2\n$ two  # both\n$ three\n3\n```\nb `c`\n```python\nprint()\n```\n"
     console, python = blocks(text)
-    assert (python.language, python.text) == ("python", "print()\n")
+    assert (python.language, python.text, python.glued) == ("python", "print()\n", False)
+    assert [block.glued for block in blocks(f"{text}```\n1\n```\n\n```\n2\n```\n")] == [False, False, True, False]
     assert console.first_line == "$ one -d 'x"
     assert commands(console.text) == [("one -d 'x\n  y'\n", "1\n2\n"), ("two  # both\n", ""), ("three\n", "3\n")]
+
+
+@pytest.mark.parametrize("text", ["```\na\n", "- a\n  ```\n  b\n  ```\n", "~~~\na\n~~~\n", "```{.sh}\na\n```\n"])
+def test_a_block_that_would_be_overlooked(text):
+    with pytest.raises(ValueError, match="fences for"):
+        blocks(text)
