@@ -54,7 +54,7 @@ test-vllm:
 	@test -n "$(VERSION)" || { echo "which vLLM? make test-vllm VERSION=0.29.0"; exit 2; }
 	tools/vllm-environment $(VERSION)
 	.venvs/$(VERSION)/bin/python -m sweep.versions
-	.venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
+	PRM_LONG=1 .venvs/$(VERSION)/bin/python -m pytest $(TESTS) --junitxml=.venvs/$(VERSION).xml; status=$$?; \
 	.venvs/$(VERSION)/bin/python tools/version_results.py .venvs/$(VERSION).xml && exit $$status
 
 # The stacks' packages and what their reward code imports, on top of .venv, without the vLLMs and CUDA that they ask for.

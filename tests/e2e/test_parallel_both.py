@@ -10,6 +10,7 @@ from conftest import running, step_config
 from oracle import TOLERANCE, Oracle, difference, prompt, tokens
 
 
+@pytest.mark.skipif("PRM_LONG" not in os.environ, reason="half a minute, beside tests of each: set PRM_LONG=1")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="four processes need two cores: use a machine that has them")
 def test_two_by_two(checkpoint, monkeypatch):
     folder = checkpoint("mistral")
