@@ -61,20 +61,13 @@ class StepScores:
             )
         if not len(matrix):
             raise RequestError("no step was scored; expected one step or more")
-        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-        if bad.size:
+        if not np.isfinite(matrix).all():
+            bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
             raise EngineError(
-                f"the logits of step {bad[0]} (counting from 0) are not all finite: {matrix[bad[0]].tolist()}; "
+                f"the logits of step {bad} (counting from 0) are not all finite: {matrix[bad].tolist()}; "
                 "the checkpoint may be damaged, or its dtype too narrow (try --dtype float32)"
             )
         step_probabilities = probabilities(matrix, recipe)
-        mass = np.exp(matrix).sum(axis=1) if recipe.answer_mass else np.empty(0)
-        if (mass > 1.0 + _ROUNDING).any():
-            raise EngineError(
-                f"the answers of recipe {recipe.name!r} have more than the whole vocabulary's probability together "
-                f"({mass.max():.4g}), so these are logits and no logarithms of probabilities; if the server only "
-                "completes text, start it with --logprobs-mode raw_logprobs"
-            )
         return cls(
             step_scores=tuple(_weighted(step_probabilities, recipe).tolist()),
             probabilities=_rows(step_probabilities),
@@ -84,7 +77,7 @@ class StepScores:
             num_prompt_tokens=num_prompt_tokens,
             num_cached_tokens=num_cached_tokens,
             threshold=recipe.threshold,
-            answer_mass=tuple(np.minimum(mass, 1.0).tolist()),
+            answer_mass=_answer_mass(matrix, recipe) if recipe.answer_mass else (),
         )
 
     def __len__(self) -> int:
@@ -196,7 +189,19 @@ def _weighted(step_probabilities: np.ndarray, recipe: Recipe) -> np.ndarray:
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(row) for row in matrix.tolist())
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def _answer_mass(log_shares: np.ndarray, recipe: Recipe) -> tuple[float, ...]:
+    """`StepScores.answer_mass`. Raises EngineError for logits that are no logarithms of shares of a vocabulary."""
+    mass = np.exp(log_shares).sum(axis=1)
+    if (mass > 1.0 + _ROUNDING).any():
+        raise EngineError(
+            f"the answers of recipe {recipe.name!r} have more than the whole vocabulary's probability together "
+            f"({mass.max():.4g}), so these are logits and no logarithms of probabilities; if the server only "
+            "completes text, start it with --logprobs-mode raw_logprobs"
+        )
+    return tuple(np.minimum(mass, 1.0).tolist())
 
 
 def _shown(numbers: Sequence[float]) -> str:
