@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--neutral",
         choices=("good", "bad", "skip"),
-        help="PRM800K: what a step rated 0 counts as; skip: it is not measured (good, as its authors count)",
+        help="PRM800K: what a step rated 0 counts as; skip: it is not measured (as the recipe says; where it does not, "
+        "good, as the data's authors count)",
     )
     group.add_argument(
         "--all-completions",
@@ -90,11 +92,13 @@ def run(args: argparse.Namespace) -> int:
     check_paths(args.files, args.report)
     if args.report is not None and args.output is not None and args.report.absolute() == args.output.absolute():
         raise RequestError(f"--report and -o both name {args.report}; the page and the scores are two files")
-    benchmark = load_benchmark(
-        args.files, format=args.format, neutral=args.neutral, all_completions=args.all_completions
-    )
+    read = partial(load_benchmark, args.files, format=args.format, all_completions=args.all_completions)
+    benchmark = read(neutral=args.neutral)
     benchmark.check_tune_on(args.tune_on)
     source = chosen_source(args)
+    neutral = benchmark.format.neutral
+    if args.neutral is None and neutral is not None and source.recipe.neutral not in (None, neutral):
+        benchmark = read(recipe=source.recipe)  # again: a server tells its recipe, and is asked once files are right
     scores, status = scored(benchmark, source, args)
     result = evaluate(
         benchmark,

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vllm_prm.evaluate.benchmark import Format, Neutral, Options
+from vllm_prm.evaluate.benchmark import Format, Options
 from vllm_prm.evaluate.firsterror import FirstErrors
 from vllm_prm.evaluate.solutions import Solution, SolutionScores, StepLabels, checked_scores
 from vllm_prm.evaluate.stepmetrics import BINS, Bin, accuracy, calibration_error, reliability, roc_auc
 from vllm_prm.evaluate.table import percent, table
+from vllm_prm.recipes.types import Neutral
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,7 @@ class LabelledResult:
 
 
 class LabelledSteps(Format[LabelledExample]):
-    """A data set that says of steps whether they are right. neutral: see LabelledResult."""
-
-    neutral: Neutral | None = None
+    """A data set that says of steps whether they are right."""
 
     def evaluate(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format, Neutral, Reading
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format, Reading
 from vllm_prm.evaluate.bestofn import BestOfN
 from vllm_prm.evaluate.mathshepherd import MathShepherd
 from vllm_prm.evaluate.prm800k import PRM800K
@@ -24,6 +24,8 @@ from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.stepwise import Stepwise
 from vllm_prm.inputs import shown
 from vllm_prm.jsonl import read_lines
+from vllm_prm.recipes import Recipe
+from vllm_prm.recipes.types import Neutral
 
 FORMATS: tuple[Format[Any], ...] = (
     ProcessBench(),
@@ -40,12 +42,15 @@ def load_benchmark(
     *,
     format: str | None = None,
     neutral: Neutral | None = None,
+    recipe: Recipe | None = None,
     all_completions: bool = False,
 ) -> Benchmark[Any]:
     """Read one file or several, each JSON lines or one JSON list of objects. A file is a split, named as the file is.
 
     format: the name of one of FORMATS; None: known by the fields of each file's first object.
-    neutral: PRM800K only: what steps rated 0 count as, "good" (None), "bad", or "skip": they are not measured.
+    neutral: PRM800K only: what steps rated 0 count as, "good", "bad", or "skip": they are not measured. None: as the
+        recipe counts them, and without one, or where it does not say, as the data's authors do.
+    recipe: of the model that is measured.
     all_completions: PRM800K only: also measure candidates of a step that were rated and not taken.
     Raises RequestError that names the file and line for what cannot be read, has no known format, or another format
     than the file before it; and for `neutral` and `all_completions` with another format.
@@ -60,6 +65,8 @@ def load_benchmark(
             raise RequestError(
                 f"{file} is a {other.name} file and {files[0]} a {formats[0].name} one; evaluate them one by one"
             )
+    if neutral is None and recipe is not None and formats[0].neutral is not None:
+        neutral = recipe.neutral
     return _parsed(formats[0].read_as(Reading(neutral, all_completions)), records)
 
 
