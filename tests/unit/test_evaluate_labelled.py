@@ -262,7 +262,7 @@ def test_scores_that_are_no_probabilities(tmp_path):
         (stepwise([], []), "completions is a list of 0; expected one text or more"),
         (
             {**stepwise([0.9], [True]), "prompt": [{"role": "user", "content": "q"}]},
-            "prompt is a list of 1; expected text",
+            'part 1 of prompt has no type; expected {"type": "text"',
         ),
     ],
 )

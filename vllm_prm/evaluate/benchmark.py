@@ -15,6 +15,7 @@ from vllm_prm.errors import RequestError
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores
 from vllm_prm.inputs import shown
+from vllm_prm.questions import Question
 from vllm_prm.recipes.types import Neutral
 
 
@@ -129,8 +130,11 @@ class Benchmark(Generic[ExampleT]):
             raise RequestError(f"no split {split!r} to choose the threshold on; there are {', '.join(self.splits)}")
 
     @property
-    def solutions(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Every (question, steps) to score, in the order in which scores are expected."""
+    def solutions(self) -> list[tuple[Question, tuple[str, ...]]]:
+        """Every (question, steps) to score, in the order in which scores are expected.
+
+        Images that lie in files are named by their paths, which `score_benchmark` puts the images in the place of.
+        """
         return [
             (solution.question, solution.steps)
             for examples in self.splits.values()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vllm_prm.evaluate.benchmark import Reading
-from vllm_prm.evaluate.labelled import LabelledExample, LabelledSteps, example, solution
+from vllm_prm.evaluate.labelled import LabelledExample, LabelledSteps, example, is_right, solution
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution
 from vllm_prm.recipes.types import Neutral
@@ -75,16 +75,9 @@ class PRM800K(LabelledSteps):
         return example(solution(problem, texts, labels, name, tags), alternatives)
 
     def _candidate(self, completion: Record) -> _Candidate:
-        rating = completion.fields.get("rating")
-        if rating not in (None, -1, 0, 1) or isinstance(rating, bool):
-            raise completion.unexpected("rating", rating, "-1, 0, 1 or null")
+        label = is_right(completion, "rating", completion.fields.get("rating"), self.neutral)
         is_flagged = completion.optional_boolean("flagged") is True
-        return _Candidate(completion.text("text"), None if is_flagged else self._is_right(rating))
-
-    def _is_right(self, rating: float | None) -> bool | None:
-        if rating == 0:
-            return {"good": True, "bad": False, "skip": None}[self.neutral]
-        return None if rating is None else rating > 0
+        return _Candidate(completion.text("text"), None if is_flagged else label)
 
     def _chosen(
         self, step: Record, candidates: Sequence[_Candidate], given: str | None
