@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test test-vllm stacks check format wheel lock bench gpu docs sweep clean
+.PHONY: help setup demo test test-vllm stacks vision check format wheel lock bench gpu docs sweep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test    set up, lint, type-check, run every test"
 	@echo "make test-vllm VERSION=0.29.0   contract and e2e tests with another vLLM, in .venvs/0.29.0; writes docs/versions.md, sweep/versions.jsonl"
 	@echo "make stacks  the RL stacks as they are installed ask a served PRM, in .venvs/stacks (docs/integrations.md)"
+	@echo "make vision  InternVL (visualprm) with images, with torchvision in .venvs/vision (docs/images.md)"
 	@echo "make check   ruff and mypy only"
 	@echo "make wheel   build sdist and wheel into dist/, check them, run the installed command"
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
@@ -66,6 +67,16 @@ stacks: setup
 	open(glob.glob('$(STACKS)/lib/*/site-packages')[0] + '/base.pth', 'w').write(sysconfig.get_path('purelib'))"
 	ln -sf $(CURDIR)/$(BIN)/vllm $(STACKS)/bin/vllm
 	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py -k "stacks or its_hub"
+
+# torchvision for InternVL's images: of the registries, made for CUDA, so apart from .venv (see PIP). Its version goes with
+# torch's: tests/torchvision_here.py.
+VISION := .venvs/vision
+vision: setup
+	test -x $(VISION)/bin/python || $(PYTHON) -m venv $(VISION)
+	$(VISION)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps torchvision==0.28.0
+	$(BIN)/python -c "import glob, sysconfig; \
+	open(glob.glob('$(VISION)/lib/*/site-packages')[0] + '/base.pth', 'w').write(sysconfig.get_path('purelib'))"
+	PYTHONPATH=$(CURDIR) $(VISION)/bin/python -m pytest tests/e2e/test_internvl.py
 
 # What a release uploads, tried as its users will have it: without the extra [vllm], so without vLLM.
 wheel:

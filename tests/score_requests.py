@@ -49,6 +49,10 @@ BAD_CONTENTS = [
 
 # Body of POST /get_reward, a part of the message.
 BAD_REWARDS = [
+    (
+        {"query": ["a"], "images": [["data:,"]]},
+        "this route takes texts only. Send questions with images to /v1/prm/score",
+    ),
     ({"query": "text"}, 'query: input should be a valid list, found the text "text"'),
     ({"query": []}, "query: list should have at least 1 item"),
     ({"query": ["a", "b"], "prompts": ["a"]}, "expected one prompt per query, found 1 prompts for 2 queries"),

@@ -117,16 +117,21 @@ def let_vllm_see(patch: pytest.MonkeyPatch) -> dict[str, Any]:
         stand_in()
         from vllm.engine.arg_utils import EngineArgs
         from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLProcessingInfo
-        from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
     for name in [name for name in sys.modules if isinstance(sys.modules[name], AbsentModule)]:
         del sys.modules[name]  # or transformers would think that the libraries are there
-    # vLLM looks at a model's class in another process, where the stand-in is not.
-    patch.setattr(
-        _LazyRegisteredModel, "inspect_model_cls", lambda self: _ModelInfo.from_model_cls(self.load_model_cls())
-    )
+    look_at_models_here(patch)
     patch.setattr(Qwen2_5_VLProcessingInfo, "get_hf_processor", lambda self, **_: processor())
     patch.setattr(Qwen2_5_VLProcessingInfo, "get_supported_mm_limits", lambda self: {"image": None})
     return {name: False for name in ("mm_device_do_normalize",) if hasattr(EngineArgs, name)}
+
+
+def look_at_models_here(patch: pytest.MonkeyPatch) -> None:
+    """vLLM looks at a model's class in another process, where no stand-in is; now it does so in this one."""
+    from vllm.model_executor.models.registry import _LazyRegisteredModel, _ModelInfo
+
+    patch.setattr(
+        _LazyRegisteredModel, "inspect_model_cls", lambda self: _ModelInfo.from_model_cls(self.load_model_cls())
+    )
 
 
 class QwenOracle:

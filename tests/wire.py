@@ -50,7 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
         known = {
             "/health": {},
             "/v1/models": {"data": [{"id": "fake-prm"}]},
-            "/v1/prm/recipe": recipe_response(load_recipe(str(RECIPE))),
+            "/v1/prm/recipe": recipe_response(
+                load_recipe({**load_recipe(str(RECIPE)).to_dict(), **self.server.recipe})
+            ),
         }
         if self.path in known and self.path not in self.server.without:
             self._send(200, known[self.path])
@@ -96,14 +98,17 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def speaking(port: int = 0, without: tuple[str, ...] = (), most: int | None = None) -> Iterator[tuple[str, list[str]]]:
+def speaking(
+    port: int = 0, without: tuple[str, ...] = (), most: int | None = None, recipe: dict[str, Any] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """The server's address, and a list that grows by the question of every solution, or the path of another request.
 
-    without: paths it lacks. most: after so many of them it keeps the others waiting until it goes away.
+    without: paths it lacks. most: after so many of them it keeps the others waiting until it goes away. recipe: fields
+    of its recipe that are not the tiny PRM's.
     """
     server = _Server(("127.0.0.1", port), _Handler)
     server.seen, server.without, server.connections = [], without, []
-    server.most, server.gone = most, threading.Event()
+    server.most, server.gone, server.recipe = most, threading.Event(), recipe or {}
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", server.seen

@@ -12,7 +12,10 @@ import httpx
 import numpy as np
 import pytest
 import seeing
+from benchmark_files import write
+from browser import REMEDY, browser
 from conftest import ROOT
+from opened_page import opened
 from oracle import TOLERANCE
 from PIL import Image
 from seeing import SIZES, STEPS, data_url, part, picture, png, words
@@ -207,6 +210,75 @@ def test_what_the_model_reads(served):
     assert prompt["token_ids"] == served[1].scores(asked(picture(2, SIZES[2])), STEPS)[0]
     assert prompt["token_ids"].count(seeing.IMAGE_PAD) == 16
     assert [prompt["tokens"][place + 1] for place in prompt["positions"]] == ["+"] * len(STEPS)
+
+
+def test_visualprocessbench(served, tmp_path, capsys):
+    """Images that lie beside the file, from the command line to the figures."""
+    (tmp_path / "images").mkdir()
+    rows, expected = [], []
+    for seed in (1, 2):
+        (tmp_path / "images" / f"{seed}.png").write_bytes(png(picture(seed, SIZES[seed])))
+        asked_of = [part(picture(seed, SIZES[seed])), words("How many squares are there?")]
+        expected.append(served[1].scores(asked_of, STEPS)[1])
+        ratings = [1 if score >= 0.5 else -1 for score in expected[-1]]
+        response = {"steps": STEPS, "process_correctness": ratings}
+        rows.append({"image": [f"images/{seed}.png"], "question": "How many squares are there?", "response": response})
+    path, out_path = write(tmp_path / "test.jsonl", *rows), tmp_path / "scores.jsonl"
+    assert main(["evaluate", str(path), "--server", served[0], "-q", "-o", str(out_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["overall"]["accuracy"] == 100
+    for line, scores in zip(out_path.read_text().splitlines(), expected, strict=True):
+        assert np.abs(np.array(json.loads(line)["step_scores"]) - scores).max() < TOLERANCE
+
+
+@pytest.mark.skipif(browser() is None, reason=f"there is no browser: {REMEDY}")
+def test_the_page_sends_images(served, host, tmp_path):
+    """A file of the user's, which is shown, and an address, which only the server opens."""
+    content = base64.b64encode(png(picture(1, SIZES[1]))).decode()
+    one, other = part(picture(1, SIZES[1])), part(picture(5, SIZES[2]))
+    scores = served[1].scores([one, other, words("How many squares are there?")], STEPS)[1]
+    Pictures.asked.clear()
+    with opened(tmp_path) as page:
+        page.open(f"{served[0]}/prm")
+        page.until("document.getElementById('model').textContent.includes('recipe')")
+        page.get(
+            f"""(() => {{
+            const bytes = Uint8Array.from(atob("{content}"), (letter) => letter.charCodeAt(0));
+            const chosen = new DataTransfer();
+            chosen.items.add(new File([bytes], "a.png", {{ type: "image/png" }}));
+            const input = document.getElementById("image-files");
+            input.files = chosen.files;
+            input.dispatchEvent(new Event("change"));
+            }})()"""
+        )
+        page.until("document.querySelectorAll('#images img').length === 1")
+        page.until(f"document.querySelector('#images img').naturalWidth === {SIZES[1][0]}")
+        for address in ("http://127.0.0.1:1/wrong.png", f"http://127.0.0.1:{host}/page.png"):
+            page.write("#image-url", address)
+            page.click("#add-image")
+        page.click("#images span:nth-child(2) button")
+        assert f"image 2: http://127.0.0.1:{host}/page.png" in page.text()
+        assert Pictures.asked == [], "the page opened the address"
+        page.write("#question", "How many squares are there?")
+        page.write("#solution-0", "\n".join(STEPS))
+        page.click("#score")
+        page.until("document.body.dataset.done")
+        shown = page.get("Array.from(document.querySelectorAll('.steps .score'), (one) => one.textContent)")
+        assert [float(score) for score in shown] == pytest.approx(list(scores), abs=6e-4)  # 3 digits are shown
+        page.click("#link")
+        page.until("location.hash.includes('&run')")
+        assert "without the image files" in page.text()
+        page.open(page.get("location.href"))
+        page.until("document.getElementById('images').textContent.includes('/page.png')")
+        assert page.complaints == []
+
+
+def test_trainers_routes_take_texts_only(served):
+    """Their requests have no place for images; the refusal says which route has."""
+    for route, body in (("get_reward", {"query": ["q"], "images": [data_url(picture(1))]}), ("remote_rm", {})):
+        body = body or {"prompt": [{"role": "user", "content": sent(1)}], "response": "\n".join(STEPS)}
+        answer = httpx.post(f"{served[0]}/{route}", json=body)
+        assert answer.status_code == 400
+        assert "Send questions with images to /v1/prm/score" in answer.json()["error"]["message"]
 
 
 def test_lines(served, tmp_path):

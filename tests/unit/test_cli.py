@@ -306,6 +306,18 @@ def test_evaluate_reads_labelled_steps_and_writes_a_page(url, tmp_path, capsys):
     assert "too long" in html  # why the last one has no scores
 
 
+@pytest.mark.parametrize(("options", "counts"), [([], "bad"), (["--neutral", "good"], "good")])
+def test_evaluate_counts_neutral_steps_as_the_recipe_says(tmp_path, capsys, options, counts):
+    in_path = write(tmp_path / "a.jsonl", rated(rated_step(("a", 0)), rated_step(("b", 1))))
+    with speaking(recipe={"neutral": "bad"}) as (address, _):
+        assert main(["evaluate", str(in_path), "--server", address, "-q", "--json", *options]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["neutral"] == counts
+        assert result["overall"]["good_steps"] == (50 if counts == "bad" else 100)
+        other = write(tmp_path / "b.jsonl", {"problem": "p", "steps": ["a"], "label": -1})  # has no neutral steps
+        assert main(["evaluate", str(other), "--server", address, "-q", "--json"]) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -10,6 +10,7 @@ from benchmark_files import plain, rated, rated_step, tagged, write
 
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate import LabelledResult, evaluate, load_benchmark
+from vllm_prm.recipes import load_recipe
 from vllm_prm.report import benchmark_rows
 
 PRM800K = Path(__file__).parents[1] / "data" / "prm800k-1.jsonl"
@@ -40,6 +41,10 @@ def test_a_real_line_of_prm800k():
     assert labels(benchmark) == [(True, True, False)]
     assert labels(load_benchmark(PRM800K, neutral="bad")) == [(False, False, False)]
     assert labels(load_benchmark(PRM800K, neutral="skip")) == [(None, None, False)]
+    bad = load_recipe({"base": "trl-prm", "neutral": "bad"})
+    assert labels(load_benchmark(PRM800K, recipe=bad)) == [(False, False, False)]
+    assert labels(load_benchmark(PRM800K, recipe=bad, neutral="good")) == [(True, True, False)]
+    assert labels(load_benchmark(PRM800K, recipe=load_recipe("trl-prm"))) == [(True, True, False)]  # it does not say
     (page,) = benchmark_rows(benchmark, [[0.9, 0.8, 0.1]])
     assert (page.wrong, page.tags, page.labels) == ([2], ("found_error",), (True, True, False))
 
@@ -257,7 +262,7 @@ def test_scores_that_are_no_probabilities(tmp_path):
         (stepwise([], []), "completions is a list of 0; expected one text or more"),
         (
             {**stepwise([0.9], [True]), "prompt": [{"role": "user", "content": "q"}]},
-            "prompt is a list of 1; expected text",
+            'part 1 of prompt has no type; expected {"type": "text"',
         ),
     ],
 )
@@ -288,6 +293,7 @@ def test_readings_that_a_format_does_not_have(tmp_path):
     path = write(tmp_path / "a.jsonl", stepwise([0.9], [True]))
     with pytest.raises(RequestError, match="neutral='skip'.*: stepwise files rate no step neutral"):
         load_benchmark(path, neutral="skip")
+    assert load_benchmark(path, recipe=load_recipe({"base": "trl-prm", "neutral": "bad"})).solutions
     with pytest.raises(RequestError, match="stepwise files have no alternatives"):
         load_benchmark(path, all_completions=True)
     with pytest.raises(RequestError, match='neutral is the text "maybe"; expected good, bad or skip'):

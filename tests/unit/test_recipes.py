@@ -26,9 +26,22 @@ def test_math_shepherd_reads_what_its_model_card_reads():
     assert recipe.weights == (1.0, 0.0)
 
 
+def test_neutral_is_said_where_a_source_says_it():
+    said = {name: load_recipe(name).neutral for name in recipe_names() if name != "lets-verify"}
+    assert {name for name, neutral in said.items() if neutral == "good"} == {
+        *("llama-prm800k", "qwen-prm800k", "pure-prm", "qwen2.5-math-prm")
+    }
+    assert {*said.values()} == {"good", None}
+    changed = load_recipe({"base": "trl-prm", "neutral": "bad"})
+    assert load_recipe(changed.to_dict()).neutral == "bad"
+    with pytest.raises(RecipeError, match="neutral"):
+        load_recipe({"base": "trl-prm", "neutral": "maybe"})
+
+
 def test_lets_verify_counts_neutral_as_positive():
     tokens = {"good": "g", "neutral": "n", "bad": "b"}
     recipe = load_recipe({"base": "lets-verify", "step_tag": "t", "scoring_tokens": tokens})
+    assert recipe.neutral == "good"
     assert [token.piece for token in recipe.scoring_tokens] == ["g", "n", "b"]
     assert recipe.weights == (1.0, 1.0, 0.0)
 

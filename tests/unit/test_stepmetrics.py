@@ -8,9 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.functional.classification import binary_accuracy, binary_auroc, binary_calibration_error
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_auroc,
+    binary_calibration_error,
+    binary_f1_score,
+)
 
-from vllm_prm.evaluate.stepmetrics import BINS, accuracy, calibration_error, reliability, roc_auc
+from vllm_prm.evaluate.stepmetrics import BINS, accuracy, calibration_error, macro_f1, reliability, roc_auc
 
 # Scores as models give them, with ties, at the bins' edges, and so high that they come close to 1. torchmetrics puts a
 # score of exactly 1 into a bin of its own, so that one is tested by hand.
@@ -53,6 +58,17 @@ def test_roc_auc_is_torchmetrics_and_the_definition(steps):
 
 @settings(max_examples=50, deadline=None)
 @given(STEPS, st.sampled_from([0.05, 0.5, 0.777]))
+def test_macro_f1_is_torchmetrics(steps, threshold):
+    scores, labels = map(list, zip(*steps, strict=True))
+    judged, is_good = torch.tensor([score >= threshold for score in scores]), torch.tensor(labels)
+    good = binary_f1_score(judged.long(), is_good.long())
+    bad = binary_f1_score((~judged).long(), (~is_good).long())
+    both = 50 * float(good + bad) if 0 < sum(labels) < len(labels) else None
+    assert macro_f1(scores, labels, threshold) == (both if both is None else pytest.approx(both, abs=1e-4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.sampled_from([0.25, 0.3, 0.5, 0.7]))
 def test_accuracy_is_torchmetrics(steps, threshold):
     scores, labels = map(list, zip(*steps, strict=True))
     scores = [0.01 if score == threshold else score for score in scores]  # there it is wrong, in ProcessBench right
@@ -78,4 +94,5 @@ def test_what_has_no_calibration(scores):
 
 def test_no_steps_have_no_figures():
     assert accuracy([], [], 0.5) is None
+    assert macro_f1([], [], 0.5) is None
     assert roc_auc([], []) is None

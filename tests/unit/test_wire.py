@@ -14,7 +14,17 @@ from pydantic import ValidationError
 
 from vllm_prm.aggregate import AGGREGATIONS
 from vllm_prm.errors import EngineError
-from vllm_prm.wire import Malformed, RewardRequest, ScoreRequest, ScoreResponse, Solution, explain, packed, unpacked
+from vllm_prm.wire import (
+    Malformed,
+    RewardRequest,
+    SampleRequest,
+    ScoreRequest,
+    ScoreResponse,
+    Solution,
+    explain,
+    packed,
+    unpacked,
+)
 
 ONE = {"question": "q", "steps": ["a", "b"]}
 
@@ -30,6 +40,41 @@ def test_three_ways_to_ask():
     candidates = ScoreRequest.model_validate({"question": "q", "candidates": [["a"], ["b", "c"]]})
     assert candidates.solutions == [Solution(question="q", steps=["a"]), Solution(question="q", steps=["b", "c"])]
     assert ScoreRequest.model_validate({"inputs": [ONE, ONE]}).solutions == [Solution(**ONE)] * 2
+
+
+SEEN = [
+    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": "q"}]}
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "found"),
+    [
+        (RewardRequest, {"query": ["a"], "images": [["data:,"]]}, "images holds an image"),
+        (RewardRequest, {"query": ["a"], "multi_modal_data": {"image": "x"}}, "multi_modal_data holds an image"),
+        (RewardRequest, {"query": [SEEN]}, "query holds a part of type 'image_url'"),
+        (RewardRequest, {"query": ["a"], "prompts": [SEEN]}, "prompts holds a part of type 'image_url'"),
+        (SampleRequest, {"prompt": SEEN, "response": "a"}, "prompt holds a part of type 'image_url'"),
+        (SampleRequest, {"prompt": "q", "response": "a", "image": "data:,"}, "image holds an image"),
+    ],
+)
+def test_rewards_of_images_are_refused(model, body, found):
+    message, _ = refusal(model, body)
+    assert message == (
+        f"{found}, and this route takes texts only. Send questions with images to /v1/prm/score, as the content parts "
+        "of a chat message"
+    )
+
+
+def test_rewards_of_texts_beside_which_images_would_stand():
+    assert RewardRequest.model_validate({"query": ["a"], "prompts": ["a"], "images": [None], "image": None}).query == [
+        "a"
+    ]
+    words = [{"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "thinking"}]}]
+    assert SampleRequest.model_validate({"prompt": words, "response": "a", "images": []}).prompt[0].role == "user"
+    deep = json.loads("[" * 500 + "]" * 500)
+    message, _ = refusal(RewardRequest, {"query": deep})
+    assert "input should be a valid string" in message
 
 
 def test_defaults():

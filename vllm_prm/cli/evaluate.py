@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vllm_prm.cli.answers import Answer
     from vllm_prm.cli.sources import Source
     from vllm_prm.evaluate import Benchmark, Result
+    from vllm_prm.questions import Question
 
 Scores = list[Sequence[float] | PRMError]  # of all solutions, in the order of `benchmark.solutions`
 
@@ -28,8 +30,12 @@ ABOUT = """Score a benchmark's solutions and print its metrics. A file's format 
   PRM800K        {"question": {"problem": ...}, "label": {"steps": [{"completions": [...], ...}, ...]}}
   Math-Shepherd  {"input": question and steps with a tag behind each, "label": the same with + or - for each tag}
   stepwise       {"prompt": ..., "completions": [...], "labels": [true, ...]}   (TRL's form)
+  VisualProcessBench  {"image": [...], "question": ..., "response": {"steps": [...], "process_correctness": [1, ...]}}
 
-The last three say of each step whether it is right: step accuracy, ROC AUC, calibration and first errors found.
+The last four say of each step whether it is right: accuracy and macro F1 of steps, ROC AUC, calibration, first errors.
+
+Lines of ProcessBench, best of N, stepwise and VisualProcessBench may have "image" or "images": a path below the file's
+folder or an address, or several of them.
 
 A file is JSONL or one JSON list. Several files of one format are its splits, named as the files are."""
 EXAMPLES = """examples:
@@ -67,12 +73,17 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format",
         metavar="NAME",
-        help="processbench, prmbench, best-of-n, prm800k, math-shepherd or stepwise (default: by the first line)",
+        help="processbench, prmbench, best-of-n, prm800k, math-shepherd, stepwise or visualprocessbench "
+        "(default: by the first line)",
+    )
+    group.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="where the images lie that the files name (beside the file)"
     )
     group.add_argument(
         "--neutral",
         choices=("good", "bad", "skip"),
-        help="PRM800K: what a step rated 0 counts as; skip: it is not measured (good, as its authors count)",
+        help="PRM800K, VisualProcessBench: what a step rated 0 counts as; skip: it is not measured (as the recipe "
+        "says; where it does not, as the data's authors count: good, skip)",
     )
     group.add_argument(
         "--all-completions",
@@ -90,11 +101,14 @@ def run(args: argparse.Namespace) -> int:
     check_paths(args.files, args.report)
     if args.report is not None and args.output is not None and args.report.absolute() == args.output.absolute():
         raise RequestError(f"--report and -o both name {args.report}; the page and the scores are two files")
-    benchmark = load_benchmark(
-        args.files, format=args.format, neutral=args.neutral, all_completions=args.all_completions
-    )
+    how = {"format": args.format, "all_completions": args.all_completions, "images": args.images}
+    read = partial(load_benchmark, args.files, **how)
+    benchmark = read(neutral=args.neutral)
     benchmark.check_tune_on(args.tune_on)
     source = chosen_source(args)
+    neutral = benchmark.format.neutral
+    if args.neutral is None and neutral is not None and source.recipe.neutral not in (None, neutral):
+        benchmark = read(recipe=source.recipe)  # again: a server tells its recipe, and is asked once files are right
     scores, status = scored(benchmark, source, args)
     result = evaluate(
         benchmark,
@@ -125,8 +139,16 @@ def write_page(benchmark: Benchmark, scores: Scores, result: Result, source: Sou
 def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tuple[Scores, int]:
     """The step scores of every solution, or why it has none; and the exit status."""
     from vllm_prm.cli.answers import ScoreTask
+    from vllm_prm.cli.lines import Solution
     from vllm_prm.cli.output import Output, Unwritten
     from vllm_prm.cli.running import run_task
+    from vllm_prm.evaluate.pictures import with_content
+
+    class BenchmarkTask(ScoreTask):
+        """Its lines name images by paths; they are read for the batch that is scored, and stay paths in the output."""
+
+        def solutions(self, fields: Mapping[str, Any]) -> list[Solution]:
+            return [(with_content(question), steps) for question, steps in super().solutions(fields)]
 
     solutions = benchmark.solutions
     scores: Scores = []
@@ -135,7 +157,7 @@ def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tu
         scores.append(answer.fields["step_scores"] if answer.error is None else RequestError(answer.error))
 
     status = run_task(
-        ScoreTask(source.recipe, source.made_by, args.aggregate, args.threshold),
+        BenchmarkTask(source.recipe, source.made_by, args.aggregate, args.threshold),
         lines_of(solutions),
         source,
         Unwritten() if args.output is None else Output(args.output, args.overwrite),
@@ -146,7 +168,7 @@ def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tu
     return scores, status
 
 
-def lines_of(solutions: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Line]:
+def lines_of(solutions: Iterable[tuple[Question, Sequence[str]]]) -> Iterator[Line]:
     """Solutions as lines to score, as if they had been read."""
     for number, (question, steps) in enumerate(solutions, 1):
         yield Line(number, "", {"question": question, "steps": list(steps)})

@@ -6,7 +6,8 @@
     print(result.table())
 
 ProcessBench asks for the first wrong step, PRMBench for every wrong step, best-of-N for the best of many solutions.
-PRM800K, Math-Shepherd and TRL's stepwise supervision say of each step whether it is right (`labelled`).
+PRM800K, Math-Shepherd, TRL's stepwise supervision and VisualProcessBench say of each step whether it is right
+(`labelled`). Questions may have images (`pictures`).
 A benchmark is one file here and one entry in `loading.FORMATS`; `benchmark` says what it has to declare.
 Results are typed, have `table()` for a terminal and `to_dict()` for JSON; percentages are 0 to 100.
 """

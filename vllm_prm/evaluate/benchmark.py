@@ -9,12 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 from vllm_prm.errors import RequestError
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores
 from vllm_prm.inputs import shown
+from vllm_prm.questions import Question
+from vllm_prm.recipes.types import Neutral
 
 
 class Example(Protocol):
@@ -48,9 +50,6 @@ class Options:
     key: Callable[[str], Hashable] | None
 
 
-Neutral = Literal["good", "bad", "skip"]
-
-
 @dataclass(frozen=True)
 class Reading:
     """How to read labels that can be read in several ways.
@@ -77,11 +76,13 @@ class Format(ABC, Generic[ExampleT]):
     name: of the benchmark, in messages.
     fields: a file whose first object has all of these fields is of this format.
     tunes: whether its metrics can choose the threshold themselves, on one split.
+    neutral: what a step counts as that is rated neither right nor wrong; None: its files have no such rating.
     """
 
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
     tunes: ClassVar[bool] = False
+    neutral: Neutral | None = None
 
     def fits(self, fields: Mapping[str, Any]) -> bool:
         """Whether a file whose first object has these fields is of this format."""
@@ -129,8 +130,11 @@ class Benchmark(Generic[ExampleT]):
             raise RequestError(f"no split {split!r} to choose the threshold on; there are {', '.join(self.splits)}")
 
     @property
-    def solutions(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Every (question, steps) to score, in the order in which scores are expected."""
+    def solutions(self) -> list[tuple[Question, tuple[str, ...]]]:
+        """Every (question, steps) to score, in the order in which scores are expected.
+
+        Images that lie in files are named by their paths, which `score_benchmark` puts the images in the place of.
+        """
         return [
             (solution.question, solution.steps)
             for examples in self.splits.values()

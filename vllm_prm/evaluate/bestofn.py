@@ -2,7 +2,7 @@
 
 A line holds a question and its candidates:
 
-    {"question": "...", "answer": "18",
+    {"question": "...", "image": "images/1.png", "answer": "18",
      "candidates": [{"steps": ["...", "..."], "answer": "18", "correct": true}, ...]}
 
 A candidate is right if its `correct` says so; without it, if its answer is the question's up to white space.
@@ -21,6 +21,7 @@ from vllm_prm.evaluate.benchmark import Format, Options
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores
 from vllm_prm.evaluate.table import percent, table, unscored_note
+from vllm_prm.questions import Question
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BestOfNExample:
     """One question with its candidates."""
 
     id: str
-    question: str
+    question: Question
     candidates: tuple[Candidate, ...]
 
     @property
@@ -102,7 +103,7 @@ class BestOfN(Format[BestOfNExample]):
     def parse(self, record: Record) -> BestOfNExample:
         reference = record.optional_text("answer")
         candidates = tuple(_candidate(part, reference) for part in record.records("candidates"))
-        return BestOfNExample(record.identifier("id"), record.text("question"), candidates)
+        return BestOfNExample(record.identifier("id"), record.question("question"), candidates)
 
     def evaluate(
         self,

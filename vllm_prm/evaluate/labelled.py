@@ -1,10 +1,11 @@
 """Labelled steps: what every data set measures that says of each step whether it is right.
 
-    PRM800K, Math-Shepherd, TRL's stepwise supervision: a format each, which reads a line into a LabelledExample
+    PRM800K, Math-Shepherd, TRL's stepwise supervision, VisualProcessBench: a format each, which reads a line into a
+    LabelledExample
 
-Steps: accuracy, ROC AUC and calibration over all steps that have a label (`stepmetrics`). Solutions: is the first wrong
-step found (`firsterror`)? Its prediction is the first labelled step that scores below the threshold. Steps without a
-label are scored, for they stand before others, and count nowhere.
+Steps: accuracy, macro F1, ROC AUC and calibration over all steps that have a label (`stepmetrics`). Solutions: is the
+first wrong step found (`firsterror`)? Its prediction is the first labelled step that scores below the threshold. Steps
+without a label are scored, for they stand before others, and count nowhere.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vllm_prm.evaluate.benchmark import Format, Neutral, Options
+from vllm_prm.evaluate.benchmark import Format, Options
 from vllm_prm.evaluate.firsterror import FirstErrors
+from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores, StepLabels, checked_scores
-from vllm_prm.evaluate.stepmetrics import BINS, Bin, accuracy, calibration_error, reliability, roc_auc
+from vllm_prm.evaluate.stepmetrics import BINS, Bin, accuracy, calibration_error, macro_f1, reliability, roc_auc
 from vllm_prm.evaluate.table import percent, table
+from vllm_prm.questions import Question
+from vllm_prm.recipes.types import Neutral
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class LabelledSplit:
     steps: int
     good_steps: float | None
     accuracy: float | None
+    macro_f1: float | None
     roc_auc: float | None
     calibration_error: float | None
     first_error: FirstErrors
@@ -70,7 +75,7 @@ class LabelledResult:
 
     def table(self) -> str:
         shown = (*self.splits, self.overall) if len(self.splits) > 1 else self.splits
-        steps = [(s.name, s.steps, s.good_steps, s.accuracy, s.roc_auc, s.calibration_error) for s in shown]
+        steps = [(s.name, s.steps, s.good_steps, s.accuracy, s.macro_f1, s.roc_auc, s.calibration_error) for s in shown]
         found = [(s.name, s.solutions, s.first_error) for s in shown]
         firsts = [(name, count, f.accuracy, f.acc_error, f.acc_correct, f.f1) for name, count, f in found]
         neutral = {None: "", "skip": ", neutral steps are not measured"}.get(
@@ -79,7 +84,7 @@ class LabelledResult:
         return (
             f"{self.benchmark}, threshold {self.threshold:.4g}{neutral}\n"
             f"in percent; ECE: expected calibration error over {BINS} bins of equal width\n\n"
-            + table(("split", "steps", "good", "accuracy", "ROC AUC", "ECE"), steps)
+            + table(("split", "steps", "good", "accuracy", "macro F1", "ROC AUC", "ECE"), steps)
             + "\n\n"
             + table(("split", "solutions", "first error", "acc error", "acc correct", "F1"), firsts)
             + self._notes()
@@ -103,9 +108,7 @@ class LabelledResult:
 
 
 class LabelledSteps(Format[LabelledExample]):
-    """A data set that says of steps whether they are right. neutral: see LabelledResult."""
-
-    neutral: Neutral | None = None
+    """A data set that says of steps whether they are right."""
 
     def evaluate(
         self,
@@ -127,7 +130,21 @@ def example(path: Solution, alternatives: Sequence[Solution] = ()) -> LabelledEx
     return LabelledExample(path if _known(path.labels) else None, tuple(alternatives))
 
 
-def solution(question: str, steps: Sequence[str], labels: StepLabels, name: str, tags: Sequence[str] = ()) -> Solution:
+def is_right(record: Record, name: str, rating: Any, neutral: Neutral) -> bool | None:
+    """Whether a step rated -1, 0 or 1 counts as right; None without a label. name: of the rating, for the message.
+
+    Raises RequestError for another rating.
+    """
+    if rating not in (None, -1, 0, 1) or isinstance(rating, bool):
+        raise record.unexpected(name, rating, "-1, 0, 1 or null")
+    if rating == 0:
+        return {"good": True, "bad": False, "skip": None}[neutral]
+    return None if rating is None else rating > 0
+
+
+def solution(
+    question: Question, steps: Sequence[str], labels: StepLabels, name: str, tags: Sequence[str] = ()
+) -> Solution:
     wrong = [i for i, is_right in enumerate(labels) if is_right is False]
     return Solution(question, tuple(steps), name, wrong, tags, tuple(labels))
 
@@ -179,6 +196,7 @@ def _split(name: str, measured: Sequence[_Measured], threshold: float) -> Labell
         steps=len(scores),
         good_steps=percent(labels) if labels else None,
         accuracy=accuracy(scores, labels, threshold),
+        macro_f1=macro_f1(scores, labels, threshold),
         roc_auc=roc_auc(scores, labels),
         calibration_error=calibration_error(bins),
         first_error=FirstErrors.of(found for each in measured if (found := each.first_error(threshold)) is not None),

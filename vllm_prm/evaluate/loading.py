@@ -10,11 +10,12 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vllm_prm.errors import RequestError
-from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format, Neutral, Reading
+from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Format, Reading
 from vllm_prm.evaluate.bestofn import BestOfN
 from vllm_prm.evaluate.mathshepherd import MathShepherd
 from vllm_prm.evaluate.prm800k import PRM800K
@@ -22,8 +23,11 @@ from vllm_prm.evaluate.prmbench import PRMBench
 from vllm_prm.evaluate.processbench import ProcessBench
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.stepwise import Stepwise
+from vllm_prm.evaluate.visualprocessbench import VisualProcessBench
 from vllm_prm.inputs import shown
 from vllm_prm.jsonl import read_lines
+from vllm_prm.recipes import Recipe
+from vllm_prm.recipes.types import Neutral
 
 FORMATS: tuple[Format[Any], ...] = (
     ProcessBench(),
@@ -32,6 +36,7 @@ FORMATS: tuple[Format[Any], ...] = (
     PRM800K(),
     MathShepherd(),
     Stepwise(),
+    VisualProcessBench(),
 )
 
 
@@ -40,26 +45,34 @@ def load_benchmark(
     *,
     format: str | None = None,
     neutral: Neutral | None = None,
+    recipe: Recipe | None = None,
     all_completions: bool = False,
+    images: str | os.PathLike[str] | None = None,
 ) -> Benchmark[Any]:
     """Read one file or several, each JSON lines or one JSON list of objects. A file is a split, named as the file is.
 
     format: the name of one of FORMATS; None: known by the fields of each file's first object.
-    neutral: PRM800K only: what steps rated 0 count as, "good" (None), "bad", or "skip": they are not measured.
+    neutral: PRM800K and VisualProcessBench only: what steps rated 0 count as, "good", "bad", or "skip": they are not
+        measured. None: as the recipe counts them; without one, or where it does not say, as the data's authors do.
+    recipe: of the model that is measured.
     all_completions: PRM800K only: also measure candidates of a step that were rated and not taken.
+    images: the folder below which the images lie that the files name; None: that of each file.
     Raises RequestError that names the file and line for what cannot be read, has no known format, or another format
     than the file before it; and for `neutral` and `all_completions` with another format.
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     if not files:
         raise RequestError("no benchmark files; expected one or more")
-    records = {name: _read(file) for name, file in _split_names(files).items()}
+    folder = None if images is None else Path(images)
+    records = {name: _read(file, folder or file.parent) for name, file in _split_names(files).items()}
     formats = [_recognised(split[0]) if format is None else _named(format) for split in records.values()]
     for file, other in zip(files, formats, strict=True):
         if other is not formats[0]:
             raise RequestError(
                 f"{file} is a {other.name} file and {files[0]} a {formats[0].name} one; evaluate them one by one"
             )
+    if neutral is None and recipe is not None and formats[0].neutral is not None:
+        neutral = recipe.neutral
     return _parsed(formats[0].read_as(Reading(neutral, all_completions)), records)
 
 
@@ -96,8 +109,8 @@ def _parsed(file_format: Format[ExampleT], records: dict[str, list[Record]]) -> 
     return Benchmark(file_format, splits)
 
 
-def _read(file: Path) -> list[Record]:
-    """The file's objects, one or more."""
+def _read(file: Path, images: Path) -> list[Record]:
+    """The file's objects, one or more. images: the folder of those that they name."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -106,7 +119,7 @@ def _read(file: Path) -> list[Record]:
     records = _entries(file, content) if is_list else _lines(file, content)
     if not records:
         raise RequestError(f"{file} is empty; expected one JSON object on each line")
-    return records
+    return [replace(record, images=images) for record in records]
 
 
 def _lines(file: Path, content: bytes) -> list[Record]:

@@ -7,8 +7,8 @@ no further, phase 2 keeps the rest of the candidates of that step beside the sol
 `question.pre_generated_steps`, or there is only one candidate, it is the path's last step (so are nearly all first
 errors of phase 2); else the path ends before it. Steps after that belong to no path.
 
-A rating of 0, "not wrong and no progress", is a right step unless the user says otherwise: so the paper's authors score
-solutions (https://github.com/openai/prm800k/issues/8). TRL's copy of the data set counts it as wrong
+A rating of 0, "not wrong and no progress", is a right step unless the recipe or the user says otherwise: so the paper's
+authors score solutions (https://github.com/openai/prm800k/issues/8). TRL's copy of the data set counts it as wrong
 (examples/datasets/prm800k.py). Steps without a rating, or flagged by people who did not know, have no label. Lines of a
 problem reported as broken ("bad_problem") are left out. Questions that many people rated, for quality control, stand in
 the file once for each of them, and count as often.
@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vllm_prm.evaluate.benchmark import Neutral, Reading
-from vllm_prm.evaluate.labelled import LabelledExample, LabelledSteps, example, solution
+from vllm_prm.evaluate.benchmark import Reading
+from vllm_prm.evaluate.labelled import LabelledExample, LabelledSteps, example, is_right, solution
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution
+from vllm_prm.recipes.types import Neutral
 
 BROKEN = "bad_problem"
 
@@ -74,16 +75,9 @@ class PRM800K(LabelledSteps):
         return example(solution(problem, texts, labels, name, tags), alternatives)
 
     def _candidate(self, completion: Record) -> _Candidate:
-        rating = completion.fields.get("rating")
-        if rating not in (None, -1, 0, 1) or isinstance(rating, bool):
-            raise completion.unexpected("rating", rating, "-1, 0, 1 or null")
+        label = is_right(completion, "rating", completion.fields.get("rating"), self.neutral)
         is_flagged = completion.optional_boolean("flagged") is True
-        return _Candidate(completion.text("text"), None if is_flagged else self._is_right(rating))
-
-    def _is_right(self, rating: float | None) -> bool | None:
-        if rating == 0:
-            return {"good": True, "bad": False, "skip": None}[self.neutral]
-        return None if rating is None else rating > 0
+        return _Candidate(completion.text("text"), None if is_flagged else label)
 
     def _chosen(
         self, step: Record, candidates: Sequence[_Candidate], given: str | None

@@ -22,6 +22,7 @@ from vllm_prm.evaluate.firsterror import FirstErrors, harmonic_mean
 from vllm_prm.evaluate.records import Record
 from vllm_prm.evaluate.solutions import Solution, SolutionScores, checked_scores, labels_to_first_error
 from vllm_prm.evaluate.table import mean, table, unscored_note
+from vllm_prm.questions import Question
 from vllm_prm.scores import FIRST_ERROR_THRESHOLD
 
 
@@ -30,7 +31,7 @@ class ProcessBenchExample:
     """One solution. label: index of its first wrong step, from 0; -1: all steps are right."""
 
     id: str
-    question: str
+    question: Question
     steps: tuple[str, ...]
     label: int
 
@@ -106,7 +107,7 @@ class ProcessBench(Format[ProcessBenchExample]):
         steps, label = record.texts("steps"), record.integer("label")
         if not -1 <= label < len(steps):
             raise record.unexpected("label", label, f"a step's index from 0 to {len(steps) - 1}, or -1")
-        return ProcessBenchExample(record.identifier("id"), record.text("problem"), steps, label)
+        return ProcessBenchExample(record.identifier("id"), record.question("problem"), steps, label)
 
     def evaluate(
         self,

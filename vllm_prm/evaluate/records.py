@@ -10,11 +10,14 @@ counts as unscored, and the others of the file are still measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vllm_prm.errors import RequestError
+from vllm_prm.evaluate.pictures import question_with_images
 from vllm_prm.inputs import checked_text, shown
+from vllm_prm.questions import Question
 
 Value = TypeVar("Value")
 
@@ -23,11 +26,26 @@ Value = TypeVar("Value")
 class Record:
     """One object of a benchmark file. place: its file and line, and its field if it lies inside another object.
 
+    images: the folder below which the images lie that it names.
+
     The methods return the field of that name, or raise RequestError if there is none or it holds something else.
     """
 
     fields: Mapping[str, Any]
     place: str
+    images: Path = Path()
+
+    def question(self, name: str) -> Question:
+        """A question's text, or its content parts, with the images that the fields `image` and `images` name."""
+        if not isinstance(self.fields.get(name), list):
+            self.text(name)
+        image, images = (self.fields.get(field) for field in ("image", "images"))
+        if image is not None and images is not None:
+            raise self.unexpected("images", images, "one of the fields image and images")
+        try:
+            return question_with_images(self.fields[name], images if image is None else image, self.images, name)
+        except RequestError as error:
+            raise RequestError(f"{self.place}: {error}") from error
 
     def text(self, name: str) -> str:
         self._value(name, str, "text")
@@ -72,7 +90,7 @@ class Record:
 
     def record(self, name: str) -> Record:
         """An object."""
-        return Record(self._value(name, dict, "an object"), f"{self.place}, {name}")
+        return replace(self, fields=self._value(name, dict, "an object"), place=f"{self.place}, {name}")
 
     def records(self, name: str) -> tuple[Record, ...]:
         """A list of objects, not empty."""
@@ -91,7 +109,7 @@ class Record:
 
     def _records(self, name: str) -> tuple[Record, ...]:
         objects = self._list(name, dict, "an object", "objects")
-        return tuple(Record(fields, f"{self.place}, {name}[{i}]") for i, fields in enumerate(objects))
+        return tuple(replace(self, fields=one, place=f"{self.place}, {name}[{i}]") for i, one in enumerate(objects))
 
     def _value(self, name: str, kind: type[Value], expected: str) -> Value:
         if name not in self.fields:

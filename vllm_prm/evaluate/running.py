@@ -9,9 +9,15 @@ from collections.abc import Callable, Hashable, Sequence
 
 from vllm_prm.errors import BatchError, PRMError, RequestError
 from vllm_prm.evaluate.benchmark import Benchmark, ExampleT, Options, Result
+from vllm_prm.evaluate.pictures import names_files, with_content
 from vllm_prm.evaluate.solutions import SolutionScores, plain_scores
+from vllm_prm.questions import Question
 from vllm_prm.scorer import Scorer
 from vllm_prm.scores import FIRST_ERROR_THRESHOLD, StepScores
+
+IMAGES_BATCH = 128  # solutions whose images are in memory at a time; enough to keep an engine busy
+
+_Asked = tuple[Question, tuple[str, ...]]
 
 
 def score_benchmark(
@@ -22,7 +28,12 @@ def score_benchmark(
     A solution that cannot be scored (too long, for one) has its RequestError in its place. Raises BatchError if the
     scorer fails for another reason: a benchmark half of which a dead server missed is no measurement.
     """
-    results = scorer.score_batch(benchmark.solutions, on_error="return", progress=progress)
+    results: list[StepScores | PRMError] = []
+    for batch in _batches(benchmark.solutions):
+        read = [_with_content(*solution) for solution in batch]
+        readable = [solution for solution in read if not isinstance(solution, RequestError)]
+        scores = iter(scorer.score_batch(readable, on_error="return", progress=progress))
+        results += [one if isinstance(one, RequestError) else next(scores) for one in read]
     usable = [result for result in results if isinstance(result, StepScores | RequestError)]
     if len(usable) < len(results):
         raise BatchError(results)
@@ -58,6 +69,20 @@ def evaluate(
     options = Options(threshold, tune_on, aggregate or recipes_own, key)
     by_split = _by_split(benchmark, [plain_scores(result) for result in results])
     return benchmark.format.evaluate(benchmark.splits, by_split, options)
+
+
+def _batches(solutions: list[_Asked]) -> list[list[_Asked]]:
+    """All at once, unless images have to be read from files: then some, so that memory holds the images of some."""
+    if not any(names_files(question) for question, _ in solutions):
+        return [solutions]
+    return [solutions[i : i + IMAGES_BATCH] for i in range(0, len(solutions), IMAGES_BATCH)]
+
+
+def _with_content(question: Question, steps: tuple[str, ...]) -> _Asked | RequestError:
+    try:
+        return with_content(question), steps
+    except RequestError as error:
+        return error
 
 
 def _by_split(

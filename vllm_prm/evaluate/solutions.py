@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.questions import Question
 from vllm_prm.scores import StepScores
 
 SolutionScores = tuple[float, ...] | None  # the step scores of one solution; None: it could not be scored
@@ -20,13 +21,15 @@ StepLabels = Sequence[bool | None]  # for each step whether it is right; None: n
 class Solution:
     """What is scored (question and steps), and what a report shows beside the scores.
 
+    question: a text, or content parts; an image that lies in a file is named by its path (`pictures.with_content`).
+
     name: how a report calls the solution.
     wrong: indices, from 0, of the steps that the benchmark says are wrong; None: it does not say.
     tags: short remarks, such as the final answer.
     labels: for each step whether it is right, or None where the benchmark does not say; None: it says nothing.
     """
 
-    question: str
+    question: Question
     steps: tuple[str, ...]
     name: str
     wrong: Sequence[int] | None = None

@@ -1,6 +1,7 @@
 """How well scores tell right steps from wrong ones, over any number of steps. Knows no benchmark.
 
     accuracy           steps on the side of the threshold that their label says
+    macro_f1           the mean of the F1 of finding right steps and of finding wrong ones
     roc_auc            how often a right step scores above a wrong one, ties counting half: no threshold is needed
     reliability        do half of the steps that score 0.5 hold? One bin for each tenth of the scores
     calibration_error  one number of it: the expected calibration error
@@ -38,6 +39,19 @@ def accuracy(scores: Sequence[float], labels: Sequence[bool], threshold: float) 
     if not scores:
         return None
     return 100 * float(np.mean((np.asarray(scores, np.float64) >= threshold) == np.asarray(labels, bool)))
+
+
+def macro_f1(scores: Sequence[float], labels: Sequence[bool], threshold: float) -> float | None:
+    """The mean of the F1 with right steps as the positive class and of the F1 with wrong ones, in percent.
+
+    2 TP / (2 TP + FP + FN) of each, which is 0 where none is found. None unless there are right steps and wrong ones.
+    """
+    judged, is_good = np.asarray(scores, np.float64) >= threshold, np.asarray(labels, bool)
+    if is_good.all() or not is_good.any():
+        return None
+    mistakes = int((judged != is_good).sum())
+    hits = (int((judged & is_good).sum()), int((~judged & ~is_good).sum()))
+    return 50 * sum(2 * hit / (2 * hit + mistakes) if hit else 0.0 for hit in hits)
 
 
 def roc_auc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:

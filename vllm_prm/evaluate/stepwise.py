@@ -20,7 +20,7 @@ class Stepwise(LabelledSteps):
     fields = ("prompt", "completions", "labels")
 
     def parse(self, record: Record) -> LabelledExample:
-        prompt, steps, labels = record.text("prompt"), record.texts("completions"), record.values("labels")
+        prompt, steps, labels = record.question("prompt"), record.texts("completions"), record.values("labels")
         if len(labels) != len(steps):
             raise record.unexpected("labels", list(labels), f"one label for each of the {len(steps)} completions")
         known = [_label(record, i, label) for i, label in enumerate(labels)]

@@ -45,6 +45,7 @@ TOKEN_CLASSIFICATION = ("score", "classifier")
 FIRST_ERROR_THRESHOLD = 0.5  # ProcessBench's, https://github.com/QwenLM/ProcessBench
 
 Aggregation = Literal["min", "product", "mean", "last", "sum_log"]
+Neutral = Literal["good", "bad", "skip"]  # what a step counts as that people rated neither right nor wrong
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,6 +67,8 @@ class Recipe:
         runs whole for it, as for "full_softmax".
     threshold: a step that scores below it is wrong.
     aggregation: how the field turns this model's step scores into one number per solution, unless asked otherwise.
+    neutral: what steps that people rated neutral are for it, as its training counted them; `evaluate` measures it so.
+        "skip": they are not measured. None: its source does not say, and they count as the data's authors count them.
     prompt: how (question, steps) become the prompt; None: the question, a newline, and the steps with their tags.
     architecture: the class vLLM is to load the model as, where its config.json names one that vLLM does not know.
     models: names (last part, any case) that this recipe applies to by itself.
@@ -81,6 +84,7 @@ class Recipe:
     answer_mass: Annotated[bool, Field(strict=True)] = False
     threshold: Annotated[float, Field(strict=True)] = FIRST_ERROR_THRESHOLD
     aggregation: Aggregation = "min"
+    neutral: Neutral | None = None
     architecture: Text | None = None
     source: Text = ""
     probe: Probe | None = None

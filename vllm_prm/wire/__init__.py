@@ -2,6 +2,7 @@
 
 types.py    the bodies of requests and responses
 prompts.py  those of one route: what the model reads
+rewards.py  those of RL stacks
 arrays.py   rows of numbers in them, as lists or packed
 faults.py   what is wrong with a body, in sentences
 """
@@ -9,17 +10,13 @@ faults.py   what is wrong with a body, in sentences
 from vllm_prm.wire.arrays import packed, unpacked
 from vllm_prm.wire.faults import explain
 from vllm_prm.wire.prompts import PromptsRequest, PromptsResponse, PromptTokens
+from vllm_prm.wire.rewards import Reply, RewardRequest, RewardResponse, SampleRequest, SampleResponse
 from vllm_prm.wire.types import (
     CachedTokens,
     ErrorInfo,
     Failure,
     Malformed,
     RecipeResponse,
-    Reply,
-    RewardRequest,
-    RewardResponse,
-    SampleRequest,
-    SampleResponse,
     Score,
     ScoreRequest,
     ScoreResponse,

@@ -1,4 +1,4 @@
-"""The bodies of `POST /v1/prm/score`, `GET /v1/prm/recipe`, `POST /get_reward` and `/remote_rm`, as pydantic models.
+"""The bodies of `POST /v1/prm/score` and `GET /v1/prm/recipe`, as pydantic models.
 
 The one description of the wire: the server's routes and our clients both use it, and a client of one's own can, since
 it imports neither vLLM nor torch. A body that is malformed as a whole is
@@ -232,64 +232,3 @@ class RecipeResponse(BaseModel):
     step_tag_ids: list[list[int]] = Field(description="Token sequences; any of them ends a step.")
     aggregation: Aggregation = Field(description="The default aggregate.")
     recipe: dict[str, Any] = Field(description="The whole recipe, as vllm_prm.load_recipe reads it.")
-
-
-class RewardRequest(BaseModel):
-    """OpenRLHF's remote reward model request. Fields that forks of it add are ignored."""
-
-    query: list[Text] = Field(min_length=1, description="Prompt and response, as one text each.")
-    prompts: list[Text] | None = Field(
-        default=None, description="The prompt part of each query; the rest is split into steps."
-    )
-    labels: list[Any] | None = Field(
-        default=None, description="Not used: a process reward model needs no reference answer."
-    )
-
-    @model_validator(mode="after")
-    def _same_length(self) -> RewardRequest:
-        if self.prompts is not None and len(self.prompts) != len(self.query):
-            raise PydanticCustomError(
-                OURS,
-                "expected one prompt per query, found {prompts} prompts for {queries} queries",
-                {"prompts": len(self.prompts), "queries": len(self.query)},
-            )
-        return self
-
-
-class RewardResponse(BaseModel):
-    """OpenRLHF reads rewards (for the advantage), scores (in [0, 1], for filtering) and extra_logs (for charts)."""
-
-    rewards: list[float]
-    scores: list[float]
-    extra_logs: dict[str, list[float]]
-    step_scores: list[list[float]] = Field(description="Per query; empty for one that could not be scored.")
-    errors: dict[int, str] = Field(description="Why, by index of the query, where `on_error` gave the reward.")
-
-
-class Message(BaseModel):
-    """One message of a conversation. Other fields, such as tool calls, are ignored."""
-
-    role: Text
-    content: Text | list[dict[str, Any]] | None = None
-
-
-class SampleRequest(BaseModel):
-    """slime's and vime's remote reward model request: one sample. Other fields are ignored."""
-
-    prompt: Text | Annotated[list[Message], Field(min_length=1)] = Field(
-        description="The prompt as the policy reads it, with or without its chat template, or as messages."
-    )
-    response: Text = Field(description="What the policy wrote; it is split into steps.")
-    label: Any = Field(default=None, description="Not used: a process reward model needs no reference answer.")
-
-
-Reply = Literal["number", "object"]
-
-
-class SampleResponse(BaseModel):
-    """With `reply=object`: slime and vime take the reward by `--reward-key`."""
-
-    reward: float
-    step_scores: list[float] = Field(description="Empty for a response that could not be scored.")
-    first_error: int | None = Field(description="0-based index of the first step that scores below 0.5; null: none.")
-    error: str | None = Field(description="Why `on_error` gave the reward; null where the response was scored.")

@@ -22,6 +22,8 @@ _PRM800K_PROMPT = {
     "separator": "",
     "strip": "all",
 }
+# Both are trained by VersaPRM's model_train/prm_datasets.py: right is a step "of type 1 (good) or 0 (okay)".
+_PRM800K_NEUTRAL = "good"
 
 RECIPES: dict[str, dict[str, Any]] = {
     "math-shepherd": {
@@ -78,6 +80,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "scoring_tokens": _PLAIN_PAIR,
         "prompt": _PRM800K_PROMPT,
         "aggregation": "min",
+        "neutral": _PRM800K_NEUTRAL,
         "source": "https://github.com/UW-Madison-Lee-Lab/VersaPRM/blob/main/evaluation/prm_models/prm_llama.py",
         "models": ["Llama-PRM800K"],
     },
@@ -86,6 +89,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "scoring_tokens": _PLAIN_PAIR,
         "prompt": _PRM800K_PROMPT,
         "aggregation": "min",
+        "neutral": _PRM800K_NEUTRAL,
         "source": "https://github.com/UW-Madison-Lee-Lab/VersaPRM/blob/main/evaluation/prm_models/prm_qwen.py",
         "models": ["Qwen-PRM800K"],
     },
@@ -110,6 +114,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "bad": {"piece": "", "weight": 0.0},
         },
         "aggregation": "product",
+        "neutral": "good",
         "source": "https://arxiv.org/abs/2305.20050",
     },
 }

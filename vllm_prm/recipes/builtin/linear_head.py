@@ -52,6 +52,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "trl-prm800k": {
         # --step_separator "\n\n": search-and-learn's recipes/training, and the ProcessBench fork that measures them.
+        # Trained on prm800k-trl-dedup, of which no source says what its neutral steps are: TRL's copy of PRM800K counts
+        # them as wrong, the card of PURE, trained on the same set, as right.
         **_TRL,
         "step_tag": {"text": "\n\n"},
         "models": [
@@ -61,12 +63,14 @@ RECIPES: dict[str, dict[str, Any]] = {
         ],
     },
     "pure-prm": {
-        # The card: p(good) - p(bad), a step above 0 is right; no special tokens. PURE adds the rewards of a solution's
-        # steps up, weighted by softmax(-reward / 0.1), which it calls an approximation of the minimum.
+        # The card: p(good) - p(bad), a step above 0 is right; no special tokens; PRM800K's labels 1 and 0 are positive.
+        # PURE adds the rewards of a solution's steps up, weighted by softmax(-reward / 0.1), which it calls an
+        # approximation of the minimum.
         **_TRL,
         "step_tag": {"piece": "Ċ", "id": 198},
         "scoring_tokens": {"bad": {"id": 0, "weight": -1.0}, "good": {"id": 1, "weight": 1.0}},
         "threshold": 0.0,
+        "neutral": "good",
         "prompt": {
             "kind": "segments",
             "question": "{question}",

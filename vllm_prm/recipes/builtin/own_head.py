@@ -18,6 +18,8 @@ RECIPES: dict[str, dict[str, Any]] = {
             **_QWEN_PROMPT,
             "system": "Please reason step by step, and put your final answer within \\boxed{}.",
         },
+        # The card of Qwen2.5-Math-7B-PRM800K; the other two did not learn from ratings that know neutral steps.
+        "neutral": "good",
         "source": "https://huggingface.co/Qwen/Qwen2.5-Math-PRM-7B",
         "models": ["Qwen2.5-Math-PRM-7B", "Qwen2.5-Math-PRM-72B", "Qwen2.5-Math-7B-PRM800K"],
     },

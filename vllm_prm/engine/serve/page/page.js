@@ -1,10 +1,11 @@
 "use strict";
 // Asks /v1/prm/score and /v1/prm/prompts of the server that this page came from. The address may hold the texts:
-// #q=QUESTION&s=SOLUTION&s=ANOTHER, and &run to score them at once.
+// #q=QUESTION&i=ADDRESS OF AN IMAGE&s=SOLUTION&s=ANOTHER, and &run to score them at once.
 (() => {
   const get = (id) => document.getElementById(id);
   let threshold = 0.5; // below it a step counts as wrong, as in first_error; the recipe may have another
   let key = sessionStorage.getItem("prm-key") ?? "";
+  let images = []; // addresses and data URLs; they stand before the question's text
   let turn = 0; // a newer click makes the answers to an older one stale
 
   function element(tag, className, text) {
@@ -49,6 +50,65 @@
       get("model").textContent = error.message;
       return false;
     }
+  }
+
+  // What all browsers show as pixels. An address is not opened: it is the server's to fetch, by its own rules.
+  const isShown = (url) => /^data:image\/(png|jpeg|gif|webp);base64,/.test(url);
+
+  function showImages() {
+    const boxes = images.map((url, index) => {
+      const box = element("span");
+      const name = `image ${index + 1}`;
+      if (isShown(url)) {
+        const picture = element("img");
+        picture.src = url;
+        picture.alt = name;
+        box.append(picture);
+      } else box.append(url.startsWith("data:") ? name : `${name}: ${url}`);
+      const drop = element("button", "", "remove");
+      drop.type = "button";
+      drop.addEventListener("click", () => {
+        images.splice(index, 1);
+        showImages();
+      });
+      box.append(drop);
+      return box;
+    });
+    get("images").replaceChildren(...boxes);
+  }
+
+  function addAddress() {
+    const url = get("image-url").value.trim();
+    if (!url) return;
+    images.push(url);
+    get("image-url").value = "";
+    showImages();
+  }
+
+  function dataUrl(file) {
+    return new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.addEventListener("load", () => resolve(reader.result));
+      reader.addEventListener("error", () => reject(reader.error));
+      reader.readAsDataURL(file);
+    });
+  }
+
+  async function addFiles(files) {
+    try {
+      images.push(...(await Promise.all(Array.from(files, dataUrl))));
+      showImages();
+    } catch (error) {
+      say(`this file cannot be read: ${error.message}`, true);
+    }
+  }
+
+  // The question as /v1/prm/score takes it: a text, or a chat message's content parts.
+  function asked() {
+    const text = get("question").value;
+    if (!images.length) return text;
+    const parts = images.map((url) => ({ type: "image_url", image_url: { url } }));
+    return text ? [...parts, { type: "text", text }] : parts;
   }
 
   function texts() {
@@ -163,7 +223,7 @@
 
   async function score() {
     const mine = ++turn;
-    const question = get("question").value;
+    const question = asked();
     const solutions = texts();
     const boxes = solutions.map((_, index) => card(solutions.length === 1 ? "Solution" : `Solution ${index + 1}`));
     get("answers").replaceChildren(...boxes);
@@ -198,13 +258,16 @@
   }
 
   function address() {
-    const words = new URLSearchParams([["q", get("question").value], ...texts().map((text) => ["s", text])]);
+    const seen = images.filter((url) => !url.startsWith("data:")).map((url) => ["i", url]); // files are too long
+    const words = new URLSearchParams([["q", get("question").value], ...seen, ...texts().map((text) => ["s", text])]);
     return `${location.origin}${location.pathname}#${words}&run`;
   }
 
   async function start() {
     const words = new URLSearchParams(location.hash.slice(1));
     get("question").value = words.get("q") ?? "";
+    images = words.getAll("i");
+    showImages();
     get("candidates").replaceChildren();
     const given = words.getAll("s");
     (given.length ? given : [""]).forEach((text) => add(text));
@@ -218,11 +281,25 @@
   get("ask").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) score();
   });
+  get("add-image").addEventListener("click", addAddress);
+  get("image-url").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // else it would score
+    addAddress();
+  });
+  get("image-files").addEventListener("change", async (event) => {
+    await addFiles(event.target.files);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+  get("question").addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) addFiles(event.clipboardData.files);
+  });
   get("add").addEventListener("click", () => add().focus());
   get("link").addEventListener("click", async () => {
     history.replaceState(null, "", address());
     await navigator.clipboard?.writeText(location.href).catch(() => {});
-    say("the address of this page now holds these texts");
+    const files = images.some((url) => url.startsWith("data:")) ? ", without the image files" : "";
+    say(`the address of this page now holds these texts${files}`);
   });
   get("key").addEventListener("submit", async (event) => {
     event.preventDefault();
