@@ -65,7 +65,8 @@ stacks: setup
 	$(BIN)/python -c "import glob, sysconfig; \
 	open(glob.glob('$(STACKS)/lib/*/site-packages')[0] + '/base.pth', 'w').write(sysconfig.get_path('purelib'))"
 	ln -sf $(CURDIR)/$(BIN)/vllm $(STACKS)/bin/vllm
-	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py -k "stacks or its_hub"
+	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py tests/e2e/test_ray.py \
+	-k "stacks or its_hub or ray"
 
 # What a release uploads, tried as its users will have it: without the extra [vllm], so without vLLM.
 wheel:

@@ -1,9 +1,8 @@
 """Ray Data: `StepScorer`, which `Dataset.map_batches` makes once in each of its actors.
 
 Read in Ray 2.60: the actor unpickles the class and its arguments, so what makes the engine is handed over, not the
-engine. `ray.data.llm`'s vLLM processor is another way, for prompts that are ready: it asks one prompt per row, once, so
-recipes that ask in passes or again have no place in it, one row that cannot be scored ends its run or loses its reason,
-and its package asks for one version of vLLM.
+engine. `ray.data.llm`'s vLLM processor is another way, for prompts that are ready: it asks one prompt of a row, once,
+so recipes that ask in passes or again have no place in it, and its package asks for one version of vLLM.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.aggregate import check_aggregation
-from vllm_prm.errors import PRMError, RequestError
+from vllm_prm.errors import PRMError, RequestError, ScorerError, UnreachableError
 from vllm_prm.lines import solution
 from vllm_prm.prompts import split_steps
 
@@ -35,7 +34,8 @@ class StepScorer:
     A row has `question` (or `problem`), and `steps` or `solution`, as a line of `vllm-prm score` has. What is added is
     named as there: step_scores [steps], score, first_error (null: none), steps of rows that had a `solution`,
     answer_mass [steps] of a judge; error: why a row was not scored, the others are null then.
-    Raises RequestError for an unknown aggregation, and what `make` raises.
+    Raises RequestError for an unknown aggregation, what `make` raises, and ScorerError where none of a batch's rows is
+    scored by the scorer's fault, or a server is gone.
     """
 
     def __init__(
@@ -62,17 +62,23 @@ class StepScorer:
     def scored(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The rows with what is added to them, `error` only where there is one. A field of None, as Arrow fills it in,
         counts as none."""
-        asked = [self._asked({name: value for name, value in row.items() if value is not None}) for row in rows]
-        solutions = [one for one in asked if not isinstance(one, RequestError)]
-        results = iter(self._prm.score_batch(solutions, on_error="return", progress=False))
+        kept = [{name: value for name, value in row.items() if name not in _ADDED} for row in rows]
+        asked = [self._asked({name: value for name, value in row.items() if value is not None}) for row in kept]
+        results = iter(self._results([one for one in asked if not isinstance(one, RequestError)]))
         answers = []
-        for row, one in zip(rows, asked, strict=True):
-            kept = {name: value for name, value in row.items() if name not in _ADDED}
+        for row, one in zip(kept, asked, strict=True):
             if isinstance(one, RequestError):
-                answers.append({**kept, "error": str(one)})
+                answers.append({**row, "error": str(one)})
             else:
-                answers.append({**kept, "steps": one[1], **self._added(next(results))})
+                answers.append({**row, "steps": one[1], **self._added(next(results))})
         return answers
+
+    def _results(self, solutions: list[Any]) -> list[StepScores | PRMError]:
+        results = self._prm.score_batch(solutions, on_error="return", progress=False)
+        faults = [result for result in results if isinstance(result, ScorerError)]
+        if faults and (len(faults) == len(results) or isinstance(faults[0], UnreachableError)):
+            raise faults[0]  # no row's fault: rows that came out with it would not be scored again
+        return results
 
     def _asked(self, fields: Mapping[str, Any]) -> Any:
         """(question, steps), or what is wrong with the row."""
