@@ -124,8 +124,11 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=24)
     options.add_argument("--candidates", type=int, default=64, help="of the single question")
     options.add_argument("--batch", type=int, default=2048, help="tokens of an engine's batch")
+    options.add_argument("--quick", action="store_true", help="a few short searches")
     options.add_argument("--output", type=Path, help="keep the result here, one line of JSON")
     arguments = options.parse_args()
+    if arguments.quick:
+        arguments.questions, arguments.rounds, arguments.candidates = 4, 6, 16
     with tempfile.TemporaryDirectory() as folder:
         line = json.dumps(measured(arguments, Path(folder)))
     print(line)

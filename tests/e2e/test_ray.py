@@ -17,6 +17,7 @@ import time
 import psutil
 import pytest
 from conftest import ROOT, TINY_PRM
+from readme import blocks
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package
@@ -132,6 +133,29 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(inputs, expected, tmp_pat
     assert again.stdout == f"{count} of {count} parts are there\n"
     other = subprocess.run([*command(inputs, folder), "--rows", "7"], capture_output=True, text=True, check=False)
     assert "is of another run" in other.stderr
+
+
+def test_the_pipeline_of_the_documentation(inputs, expected, tmp_path):
+    from pyarrow import parquet
+
+    page = blocks((ROOT / "docs" / "scale.md").read_text("utf-8"))
+    (text,) = [block.text for block in page if block.language == "python" and "StepScorer" in block.text]
+    given = {
+        '"solutions.parquet"': repr(str(inputs[1])),
+        'PRM, "MODEL"': f"PRM, {TINY_PRM!r}, **{ENGINE}",
+        '"scored"': repr(str(tmp_path / "scored")),
+        "size=8": "size=1",
+        "num_gpus=1": "num_gpus=0",
+    }
+    for shown, ours in given.items():
+        assert shown in text
+        text = text.replace(shown, ours)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = sorted(parquet.read_table(tmp_path / "scored").to_pylist(), key=lambda row: row["id"])  # Ray's order is none
+    assert len(rows) == len(expected[1])
+    for row, answer in zip(rows, expected[1], strict=True):
+        same(row, answer)
 
 
 def same(row: dict, answer: dict) -> None:
