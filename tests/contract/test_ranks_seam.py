@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
 from types import SimpleNamespace
 
@@ -44,17 +45,14 @@ def test_vllm_adds_requests_where_we_follow(method):
 
 def test_encode_takes_no_rank():
     """If it does, follow_ranks is not needed any more."""
-    import inspect
-
     for owner in (AsyncLLM, EngineClient):
         assert "data_parallel_rank" not in inspect.signature(owner.encode).parameters
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_vllm_follows_the_rank_of_a_request(rank):
-    client = SimpleNamespace(
-        reqs_in_flight={}, core_engines=[b"0", b"1", b"2"], engine_inflight=Counter(), lb_engines=[[9, 9, 0.0]] * 3
-    )
+    engines = {"core_engines": [b"0", b"1", b"2"], "lb_engines": [[9, 9, 0.0]] * 3, "engine_inflight": Counter()}
+    client = SimpleNamespace(reqs_in_flight={}, streaming_reqs=set(), **engines)
     fields = dict.fromkeys(EngineCoreRequest.__struct_fields__[:9])
     request = EngineCoreRequest(**{**fields, "request_id": "1", "data_parallel_rank": rank})
     assert DPLBAsyncMPClient.get_core_engine_for_request(client, request) == str(rank).encode()
