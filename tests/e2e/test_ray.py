@@ -96,16 +96,18 @@ def killed(inputs, folder, log) -> dict[str, int]:
     """Run until FINISHED parts are there, end the driver by SIGKILL, and wait for the end of what scores."""
     with log.open("w") as out:
         driver = subprocess.Popen(command(inputs, folder), stdout=out, stderr=out, env=environment())
-        deadline = time.monotonic() + PATIENCE_S
-        while len(parts(folder)) < FINISHED:
-            assert driver.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.05)
-        started = psutil.Process(driver.pid).children(recursive=True)
-        scoring = [process for process in started if process.name().startswith(("ray::MapWorker", "VLLM::"))]
-        assert len(scoring) == 2, started  # an actor and its engine
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while len(parts(folder)) < FINISHED:
+                assert driver.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.05)
+            started = psutil.Process(driver.pid).children(recursive=True)
+            scoring = [process for process in started if process.name().startswith(("ray::MapWorker", "VLLM::"))]
+        finally:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+    assert scoring, started  # an actor, its engine and that one's worker
     _, alive = psutil.wait_procs(scoring, timeout=60)
     assert not alive, alive
     return parts(folder)
