@@ -65,8 +65,9 @@ stacks: setup
 	$(STACKS)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements/stacks.txt
 	$(BIN)/python -c "import glob, sysconfig; \
 	open(glob.glob('$(STACKS)/lib/*/site-packages')[0] + '/base.pth', 'w').write(sysconfig.get_path('purelib'))"
-	ln -sf $(CURDIR)/$(BIN)/vllm $(STACKS)/bin/vllm
-	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py -k "stacks or its_hub"
+	ln -sf $(CURDIR)/$(BIN)/vllm $(CURDIR)/$(BIN)/vllm-prm $(STACKS)/bin/
+	PYTHONPATH=$(CURDIR) $(STACKS)/bin/python -m pytest tests/e2e/test_stacks.py tests/e2e/test_examples.py tests/e2e/test_ray.py \
+	-k "stacks or its_hub or ray"
 
 # torchvision for InternVL's images: of the registries, made for CUDA, so apart from .venv (see PIP). Its version goes with
 # torch's: tests/torchvision_here.py.

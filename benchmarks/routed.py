@@ -111,7 +111,7 @@ def searches(questions: int, beams: int, rounds: int) -> list[list[Solution]]:
 def searched(url: str, apart: bool, rounds: list[list[Solution]], servers: list[Server]) -> dict[str, Any]:
     """What a search sends and computes, and its scores."""
     for server in servers:
-        _post(f"{server.url}/reset_prefix_cache")
+        post(f"{server.url}/reset_prefix_cache")
     sent = cached = 0
     scores = []
     with PRMClient(url, keep_questions_apart=apart) as client:
@@ -135,7 +135,7 @@ def killed(url: str, solutions: list[Solution], server: Server, expected: list[l
     errors = [str(result) for result in results if isinstance(result, Exception)]
     assert not errors, f"{len(errors)} of {len(results)} solutions have no scores; the first: {errors[0]}"
     found = [list(result.step_scores) for result in results]
-    return {"solutions": len(results), "difference": _difference(found, expected), "seconds": round(seconds, 1)}
+    return {"solutions": len(results), "difference": difference(found, expected), "seconds": round(seconds, 1)}
 
 
 def _kill_after(server: Server, count: int) -> None:
@@ -150,12 +150,12 @@ def _count(server: Server) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("prm_solutions_total"))
 
 
-def _post(url: str) -> None:
+def post(url: str) -> None:
     with urllib.request.urlopen(urllib.request.Request(url, b"", method="POST"), timeout=60):
         pass
 
 
-def _difference(scores: list[list[float]], expected: list[list[float]]) -> float:
+def difference(scores: list[list[float]], expected: list[list[float]]) -> float:
     assert [len(one) for one in scores] == [len(one) for one in expected], "a step is missing"
     return max(abs(a - b) for one, other in zip(scores, expected, strict=True) for a, b in zip(one, other, strict=True))
 
@@ -173,14 +173,14 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 table[name] = searched(url, apart, rounds, servers)
         alone = table[WAYS[0][0]]
         for name, row in table.items():
-            assert _difference(row["scores"], alone["scores"]) < TOLERANCE, f"{name}: other scores"
+            assert difference(row["scores"], alone["scores"]) < TOLERANCE, f"{name}: other scores"
             print(f"{name:40} {row['computed']:8,} computed of {row['sent']:,}: "
                   f"{row['computed'] / alone['computed']:.2f} times one server's")  # fmt: skip
         many = [pair for number in range(-(-arguments.solutions // len(rounds[0]))) for pair in _varied(rounds, number)]
         many = many[: arguments.solutions]
         with PRMClient(urls[0]) as client:
             expected = [list(result.step_scores) for result in client.score_batch(many, progress=False)]
-        _post(f"{urls[0]}/reset_prefix_cache")
+        post(f"{urls[0]}/reset_prefix_cache")
         url = stack.enter_context(router(urls, "consistent_hash", folder / "router.log"))
         fault = killed(url, many, servers[0], expected)
         print(f"one of two servers killed: all of {fault['solutions']} solutions scored, difference "

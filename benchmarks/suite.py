@@ -19,7 +19,7 @@ from turns import RESULTS
 
 HERE = Path(__file__).parent
 ENGINES = ["best_of_n", "search", "http_singles", "tail", "one_engine", "whole_vocabulary"]
-ALL = [*ENGINES, "cached_blocks", "pooler_host", "host", "host_http", "one_engine_http"]
+ALL = [*ENGINES, "cached_blocks", "pooler_host", "host", "host_http", "one_engine_http", "data_parallel"]
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ LEVELS = (
     ("errors",),
     ("inputs", "look"),
     ("jsonl", "questions", "recipes"),
-    ("aggregate", "wire"),
+    ("aggregate", "lines", "wire"),
     ("scores",),
     ("prompts",),
     ("reward",),
@@ -51,7 +51,7 @@ BROUGHT_BY = {
     "pydantic_core": "pydantic",  # each release wants one exact version of it
 }
 # Imported only when they are there, because it is they who ask: stacks that a module of integrations/ is written for.
-CALLERS = {"skyrl_gym": "vllm_prm/integrations/skyrl.py"}
+CALLERS = {"pyarrow": "vllm_prm/integrations/ray_data.py", "skyrl_gym": "vllm_prm/integrations/skyrl.py"}
 
 
 def in_circles(sources: Sources) -> list[str]:

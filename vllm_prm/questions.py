@@ -12,6 +12,7 @@ knows an image by, and two images of one uuid would share their scores.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -61,6 +62,12 @@ def question_key(question: Question) -> Hashable:
     return tuple(
         (part["type"], id(part["image_pil"]) if part["type"] == "image_pil" else json.dumps(part)) for part in question
     )
+
+
+def question_digest(question: Question) -> int:
+    """64 bits of a question without PIL images, which tell nothing of it: the same in every process."""
+    text = question if isinstance(question, str) else json.dumps(question)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _checked_part(part: Any, name: str, pil: bool) -> dict[str, Any]:

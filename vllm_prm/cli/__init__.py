@@ -7,7 +7,7 @@ options.py                       the options they share
 
 The way of a line, once from top to bottom; what a room calls stands below it:
 running.py   takes lines from files.py, gets their answers by a source and a task, hands them to the output
-answers.py   lines in, answers out, a batch at a time       lines.py     what a line asks for
+answers.py   lines in, answers out, a batch at a time       ../lines.py  what a line asks for
 sources.py   --model and --server: what scores a batch      patience.py  waiting for a server that is away
 output.py    the output file, and going on with it          progress.py  what is said on stderr meanwhile
 

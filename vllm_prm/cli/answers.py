@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vllm_prm.cli.lines import Solution, candidates, solution
 from vllm_prm.errors import PRMError, RequestError
 from vllm_prm.jsonl import Line
+from vllm_prm.lines import Solution, candidates, solution
 from vllm_prm.prompts import split_steps
 from vllm_prm.recipes import Recipe
 from vllm_prm.scores import Ranking, StepScores

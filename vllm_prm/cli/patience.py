@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vllm_prm.cli.answers import Score
-from vllm_prm.cli.lines import Solution
 from vllm_prm.cli.progress import say
 from vllm_prm.errors import EngineError, PRMError, ScorerError, UnreachableError
+from vllm_prm.lines import Solution
 
 FIRST_PAUSE_S = 1.0  # then 2, 4, 8: the client has paused itself before it says that a server is away
 LONGEST_PAUSE_S = 15.0  # a server that is back is noticed within that

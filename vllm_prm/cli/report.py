@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.cli import options
-from vllm_prm.cli.lines import QUESTION, solution
 from vllm_prm.errors import RequestError
 from vllm_prm.jsonl import Line, read_lines
+from vllm_prm.lines import QUESTION, solution
 from vllm_prm.questions import Question, checked_question
 from vllm_prm.recipes.types import FIRST_ERROR_THRESHOLD
 

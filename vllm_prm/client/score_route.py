@@ -7,8 +7,6 @@ the recipe that the server names. The server's own step scores are a check: they
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +17,7 @@ from vllm_prm.client.packing import Solution
 from vllm_prm.client.transport import Refusal, Transport, error_of
 from vllm_prm.errors import EngineError, PRMError, RecipeError, RequestError
 from vllm_prm.prompts.mass import tell_of_mass
+from vllm_prm.questions import question_digest
 from vllm_prm.recipes import Recipe, load_recipe
 from vllm_prm.scores import StepScores
 from vllm_prm.wire import Failure, RecipeResponse, Score, ScoreRequest, ScoreResponse, explain, unpacked
@@ -120,5 +119,4 @@ def _session(solutions: Sequence[Solution]) -> str:
     Of several questions the first one's: a batch that is sent again, a step longer, is packed alike.
     """
     question, _ = solutions[0]
-    text = question if isinstance(question, str) else json.dumps(question)  # parts, with images
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return f"{question_digest(question):016x}"

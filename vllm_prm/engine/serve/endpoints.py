@@ -14,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from vllm_prm.engine.compat import untested
+from vllm_prm.engine.serve.ranks import RankHeader, follow_ranks
 from vllm_prm.engine.settings import is_prm, recipe_of, scores_by_generating
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class PRMEndpoints:
             )
             return
         app.include_router(router)
+        if _has_several_engines(getattr(app.state, "args", None)):
+            app.add_middleware(RankHeader)
         _guard(app)
         self._attached = True
 
@@ -66,8 +69,14 @@ class PRMEndpoints:
 
         from vllm_prm.engine.serve.serving import PRMServing
 
+        if _has_several_engines(args):
+            follow_ranks(engine_client)
         request_logger = RequestLogger(max_log_len=args.max_log_len) if args.enable_log_requests else None
         state.prm_serving = PRMServing(engine_client, state.openai_serving_models, recipe, request_logger)
+
+
+def _has_several_engines(args: Any) -> bool:
+    return (getattr(args, "data_parallel_size", None) or 1) > 1
 
 
 def _guard(app: FastAPI) -> None:

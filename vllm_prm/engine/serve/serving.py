@@ -27,6 +27,7 @@ from vllm_prm.engine.serve.metrics import counted, planning
 from vllm_prm.engine.serve.pictures import Pictures
 from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
+from vllm_prm.engine.serve.ranks import Engines
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
@@ -72,6 +73,7 @@ class PRMServing(BaseServing):
         self.recipe = recipe
         # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
         self._executor = engine_client.renderer._executor
+        self._engines = Engines(engine_client.vllm_config)
         self._pictures = Pictures(engine_client.renderer, lambda: self.bound_recipe)
         self._planner = Planner(self._scorings, self._executor, self.model_config.renderer_num_workers)
         self._logits = (
@@ -118,10 +120,11 @@ class PRMServing(BaseServing):
         scores: StepScores | None = None
         rounds = 0
         while scores is None:
-            answers = await concurrently(
+            asked = concurrently(
                 self._logits.of_prompt(prompt, caller, f"{name}-{rounds}-{i}")
                 for i, prompt in enumerate(scoring.prompts)
             )
+            answers = await self._engines.ask(question, scoring.prompts, asked)
             rounds += 1
             if self._asks_once and len(steps) <= _FEW_STEPS:
                 scores = _scores(scoring, answers)

@@ -193,6 +193,16 @@ def http_routes() -> Iterator[str]:
     yield from has("vllm.entrypoints.serve.engine.serving", "BaseServing", names, "engine/serve/serving.py")
 
 
+def requests_name_an_engine() -> Iterator[str]:
+    """Of a data-parallel server: `add_request` takes its rank, and `encode` goes through it."""
+    ours, llm = "engine/serve/ranks.py", "vllm.v1.engine.async_llm"
+    added = ["add_request(", "data_parallel_rank"]
+    yield from says(llm, "AsyncLLM.add_request", added, f"AsyncLLM.add_request takes no rank any more: see {ours}")
+    for name in ("encode", "generate"):
+        moved = f"AsyncLLM.{name} no longer calls self.add_request: see {ours}"
+        yield from says(llm, f"AsyncLLM.{name}", ["self.add_request("], moved)
+
+
 def everything_we_import() -> Iterator[str]:
     """Also what is imported only when a server or an engine starts, or with a request."""
     for module, name, our_file in vllm_imports():
@@ -217,6 +227,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     layers_without_a_window_beside_layers_with_one,
     images_are_vllms,
     http_routes,
+    requests_name_an_engine,
     everything_we_import,
 )
 
