@@ -52,7 +52,7 @@ NOT_RUN = {
     ("docs/recipes.md", "vllm serve ibm-granite"): PUBLISHED,
     ("docs/recipes.md", "vllm serve Qwen"): PUBLISHED,
     ("docs/reliability.md", ""): "hours of faults; the tests of that page run them in short",
-    ("docs/scale.md", ""): "needs several GPUs, a router or Kubernetes",
+    ("docs/scale.md", ""): "needs several GPUs, a router, Ray or Kubernetes; tests/e2e/test_ray.py runs the Ray block",
     ("docs/score-cache.md", "Score cache:"): "a line of the log; tests/e2e/test_cache_lifecycle.py looks for it",
     ("docs/serving.md", "vllm serve peiyi9979"): PUBLISHED,
     (

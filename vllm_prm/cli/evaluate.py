@@ -139,10 +139,10 @@ def write_page(benchmark: Benchmark, scores: Scores, result: Result, source: Sou
 def scored(benchmark: Benchmark, source: Source, args: argparse.Namespace) -> tuple[Scores, int]:
     """The step scores of every solution, or why it has none; and the exit status."""
     from vllm_prm.cli.answers import ScoreTask
-    from vllm_prm.cli.lines import Solution
     from vllm_prm.cli.output import Output, Unwritten
     from vllm_prm.cli.running import run_task
     from vllm_prm.evaluate.pictures import with_content
+    from vllm_prm.lines import Solution
 
     class BenchmarkTask(ScoreTask):
         """Its lines name images by paths; they are read for the batch that is scored, and stay paths in the output."""
