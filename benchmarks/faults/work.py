@@ -1,0 +1,67 @@
+"""The process of one piece: `python -m faults.work NAME ANSWER`, which writes the piece's JSON answer.
+
+An exception is the piece's crash. What was found to be wrong is the answer's `failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from faults.known import Broken, solutions
+from faults.plan import LEAVING, add_sizes
+from faults.server import Memory, metric, prm_server
+from faults.soak import TIGHT, Tally, load
+
+WARM_S, WINDOW_S = 600.0, 60.0  # memory after ten minutes, and at the end: medians of a minute
+MOST_GROWTH = 0.02
+
+
+def soak(options: argparse.Namespace) -> dict[str, Any]:
+    trees = solutions(questions=200, beams=4, most_steps=30)
+    warm_s, window_s = min(WARM_S, options.seconds / 3), min(WINDOW_S, options.seconds / 6)
+    with prm_server(options.logs / "soak-server.log", **TIGHT) as server:
+        with Memory(server.process.pid, every_s=min(5.0, window_s / 4)) as memory:
+            tally = asyncio.run(load(server.url, trees, options.seconds, options.concurrency, LEAVING, _tell))
+        figures = {"seconds": options.seconds, "concurrency": options.concurrency, **tally.figures()}
+        for name in ("num_preemptions", "prefix_cache_queries", "prefix_cache_hits", "prompt_tokens"):
+            figures[name] = metric(server.url, f"vllm:{name}_total")
+    figures["growth"] = round(memory.growth(warm_s, window_s), 4)
+    figures["memory"] = memory.samples[:: max(1, len(memory.samples) // 120)]
+    wrong = [f"{count} × {kind}" for kind, count in tally.wrong.items()]
+    if figures["growth"] >= MOST_GROWTH:
+        wrong.append(f"memory grew by {figures['growth']:.1%} after the first {warm_s:.0f} s")
+    if not figures["num_preemptions"]:
+        wrong.append("nothing was preempted, so this shows less than it is meant to: shrink the cache")
+    return {**figures, **({"failed": "; ".join(wrong)} if wrong else {})}
+
+
+def _tell(tally: Tally, seconds: float) -> None:
+    print(f"{seconds:7.0f} s  {json.dumps(tally.figures())}", file=sys.stderr, flush=True)
+
+
+PIECES = {"soak": soak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_sizes(parser)
+    parser.add_argument("--logs", type=Path, required=True, help="folder for the output of servers")
+    parser.add_argument("name", choices=PIECES)
+    parser.add_argument("answer", type=Path)
+    options = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        answer = PIECES[options.name](options)
+    except Broken as broken:
+        answer = {"failed": str(broken)}
+    options.answer.write_text(json.dumps(answer), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
