@@ -77,6 +77,7 @@ def _known(question: str, steps: list[str]) -> Known:
 def _reference(question: str, steps: list[str]) -> list[float]:
     import torch
 
+    torch.set_num_threads(1)  # a model this small is slower on several, the more so where others use them
     model, tokenizer, tag, good, bad = _model()
     ids = tokenizer.encode(prompt(question, numbered(steps)))
     if len(ids) > LONGEST:

@@ -23,7 +23,7 @@ MOST_GROWTH = 0.02
 
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:
-    trees = solutions(questions=200, beams=4, most_steps=30)
+    trees = solutions(questions=60, beams=4, most_steps=30)
     warm_s, window_s = min(WARM_S, options.seconds / 3), min(WINDOW_S, options.seconds / 6)
     with prm_server(options.logs / "soak-server.log", **TIGHT) as server:
         with Memory(server.process.pid, every_s=min(5.0, window_s / 4)) as memory:
