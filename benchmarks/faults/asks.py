@@ -1,4 +1,4 @@
-"""Requests that are right, on every route of ours and on vLLM's two that our pooler answers, with what must come back."""
+"""Requests that are right, with what must come back: on our routes, and on two of vLLM's, which our pooler answers."""
 
 from __future__ import annotations
 

@@ -31,6 +31,14 @@ def prm_server(log: Path, **options: Any) -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def vllm_alone(log: Path) -> Iterator[Server]:
+    """The same model on a server that loads no plugin: what it answers is vLLM's own."""
+    os.environ["VLLM_PLUGINS"] = "none of them"
+    with serving(str(MODEL), {"runner": "pooling", "convert": "embed", **OPTIONS}, log) as server:
+        yield server
+
+
 def metric(url: str, name: str) -> float:
     """The sum of a figure over all its labels, from /metrics; 0 if it is not there."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=60) as page:

@@ -10,12 +10,15 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from faults.generated import generated, is_there
+from faults.hostile import Toll, again, requests, storm
 from faults.known import Broken, solutions
 from faults.plan import LEAVING, add_sizes
-from faults.server import Memory, metric, prm_server
+from faults.server import Memory, metric, prm_server, vllm_alone
 from faults.soak import TIGHT, Tally, load
 
 WARM_S, WINDOW_S = 600.0, 60.0  # memory after ten minutes, and at the end: medians of a minute
@@ -45,7 +48,36 @@ def _tell(tally: Tally, seconds: float) -> None:
     print(f"{seconds:7.0f} s  {json.dumps(tally.figures())}", file=sys.stderr, flush=True)
 
 
-PIECES = {"soak": soak}
+def hostile(options: argparse.Namespace) -> dict[str, Any]:
+    trees = solutions(questions=20, beams=4, most_steps=12)
+    warm = options.requests // 10
+    with prm_server(options.logs / "hostile-server.log") as server, ExitStack() as stack:
+        schema = stack.enter_context(closing(generated(server.url))) if is_there() else None
+        sources = requests(trees, 0, schema)
+        memory = stack.enter_context(Memory(server.process.pid, every_s=1.0))
+        tolls = []
+        for count in (warm, options.requests - warm):
+            tolls.append(asyncio.run(storm(server.url, trees, sources, count, _tell_toll, seed=len(tolls))))
+            tolls[-1].mebibytes = sum(memory.samples[-1][1:])
+    broken = {**tolls[0].broken, **tolls[1].broken}
+    without_us = {}
+    if broken:
+        with vllm_alone(options.logs / "without-us.log") as server:
+            without_us = asyncio.run(again(server.url, broken))
+    growth = round(tolls[1].mebibytes / tolls[0].mebibytes - 1, 4)
+    wrong = [sentence for toll in tolls for sentence in toll.faults(without_us)]
+    if growth >= MOST_GROWTH:
+        wrong.append(f"memory grew by {growth:.1%} after the first {warm} requests")
+    figures = {"warm": tolls[0].figures(), **tolls[1].figures(), "growth": growth, "without us": without_us}
+    figures |= {"mebibytes": [toll.mebibytes for toll in tolls], "schemathesis": is_there()}
+    return {**figures, **({"failed": "; ".join(wrong)} if wrong else {})}
+
+
+def _tell_toll(toll: Toll) -> None:
+    print(json.dumps(toll.figures()), file=sys.stderr, flush=True)
+
+
+PIECES = {"soak": soak, "hostile": hostile}
 
 
 def main() -> None:
