@@ -10,6 +10,7 @@ from gpu.machine import ROOT
 from gpu.pieces import Piece
 
 START_UP_S = 600  # of a server, several times what it takes on two cores that others use as well
+FAULT_S = 600  # until what must happen has happened
 SOAK_S, HOSTILE = 3600.0, 100_000
 SLOWEST_A_SECOND = 10  # hostile requests; two idle cores answer ten times as many
 CONCURRENCY, LEAVING = 64, 0.05
@@ -18,6 +19,8 @@ CONCURRENCY, LEAVING = 64, 0.05
 def plan(options: argparse.Namespace, logs: Path) -> list[Piece]:
     """options: `seconds` of the soak, `requests` that are hostile, `concurrency`. logs: folder for servers' output."""
     limits = {
+        **dict.fromkeys(("out of memory", "tokenizer raises", "terminated"), START_UP_S + FAULT_S),
+        "engine killed": 2 * (START_UP_S + FAULT_S),
         "soak": options.seconds + START_UP_S,
         "hostile": options.requests / SLOWEST_A_SECOND + START_UP_S,
     }

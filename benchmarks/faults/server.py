@@ -24,10 +24,11 @@ MIB = 1 << 20
 
 
 @contextmanager
-def prm_server(log: Path, **options: Any) -> Iterator[Server]:
-    """The tiny PRM. options: of `vllm serve`. With the allocator that a user has."""
+def prm_server(log: Path, model: Path = MODEL, port: int | None = None, **options: Any) -> Iterator[Server]:
+    """The tiny PRM, under its folder's name. options: of `vllm serve`. With the allocator that a user has."""
     os.environ["VLLM_PLUGINS"] = "prm"
-    with serving(str(MODEL), {"task": "embed", **OPTIONS, **options}, log, keep_freed_memory=False) as server:
+    named = {"task": "embed", "served_model_name": str(model), **OPTIONS, **options}
+    with serving(str(model), named, log, keep_freed_memory=False, port=port) as server:
         yield server
 
 

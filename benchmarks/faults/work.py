@@ -10,16 +10,30 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from faults.generated import generated, is_there
 from faults.hostile import Toll, again, requests, storm
+from faults.kill import (
+    check_lines,
+    dies,
+    exhaust_memory,
+    kill_engine,
+    lines_in,
+    scoring,
+    terminate,
+    wait_for,
+    write_lines,
+)
 from faults.known import Broken, solutions
 from faults.plan import LEAVING, add_sizes
 from faults.server import Memory, metric, prm_server, vllm_alone
 from faults.soak import TIGHT, Tally, load
+from faults.tokenizer import checkpoint, raises
 
 WARM_S, WINDOW_S = 600.0, 60.0  # memory after ten minutes, and at the end: medians of a minute
 MOST_GROWTH = 0.02
@@ -73,11 +87,56 @@ def hostile(options: argparse.Namespace) -> dict[str, Any]:
     return {**figures, **({"failed": "; ".join(wrong)} if wrong else {})}
 
 
+def engine_killed(options: argparse.Namespace) -> dict[str, Any]:
+    """With `vllm-prm score` under way, which is to go on when the server is there again."""
+    trees = solutions(questions=20, beams=4, most_steps=12)
+    many = [beam.first(1 + n % 12) for n in range(25) for beams in trees for beam in beams]
+    source, output = options.logs / "killed.jsonl", options.logs / "killed-scored.jsonl"
+    output.unlink(missing_ok=True)
+    write_lines(source, many)
+    with ExitStack() as stack:
+        with prm_server(options.logs / "killed-server.log") as server:
+            score = stack.enter_context(scoring(source, output, server.url, "--patience", "900"))
+            wait_for(lambda: lines_in(output) >= len(many) // 4, "quarter of the lines")
+            figures = dies(server, trees, kill_engine, clients=8)
+        figures |= {"lines": len(many), "lines at death": lines_in(output)}
+        port = int(server.url.rpartition(":")[2])
+        with prm_server(options.logs / "back-server.log", port=port):
+            figures["exit status"] = score.wait(900)
+    return {**figures, "largest difference": check_lines(output, many)}
+
+
+def out_of_memory(options: argparse.Namespace) -> dict[str, Any]:
+    trees = solutions(questions=20, beams=4, most_steps=30)
+    with prm_server(options.logs / "memory-server.log") as server:
+        return dies(server, trees, exhaust_memory, clients=32)
+
+
+def terminated(options: argparse.Namespace) -> dict[str, Any]:
+    trees = solutions(questions=20, beams=4, most_steps=30)
+    with prm_server(options.logs / "terminated-server.log") as server:
+        return dies(server, trees, terminate, clients=32)
+
+
+def tokenizer_raises(options: argparse.Namespace) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        model = checkpoint(Path(folder) / "tiny-prm")
+        with prm_server(options.logs / "tokenizer-server.log", model, trust_remote_code=True) as server:
+            return raises(server, solutions(questions=2, beams=2, most_steps=6))
+
+
 def _tell_toll(toll: Toll) -> None:
     print(json.dumps(toll.figures()), file=sys.stderr, flush=True)
 
 
-PIECES = {"soak": soak, "hostile": hostile}
+PIECES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "engine killed": engine_killed,
+    "out of memory": out_of_memory,
+    "tokenizer raises": tokenizer_raises,
+    "terminated": terminated,
+    "hostile": hostile,
+    "soak": soak,
+}
 
 
 def main() -> None:

@@ -1,0 +1,198 @@
+"""A server that dies under load: its engine killed, its worker without memory, itself told to end.
+
+What must hold: every request that is under way ends soon, with right scores, a 5xx that says why, or a closed
+connection; the server's processes are gone; and `vllm-prm score` goes on when a server is there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+from serve import Server
+
+from faults.asks import Ask, any_of
+from faults.known import Broken, Known, difference
+from faults.server import tree
+
+AT_ONCE_S = 10.0  # after the fault: vLLM's watchdog, which ends a server whose engine is dead, looks every 5 s
+GONE_S = 60.0  # all processes of the server, which first waits for its connections
+WAIT_S = 120.0  # for things that take seconds
+
+
+@dataclass(frozen=True)
+class End:
+    """How a request ended. status: None where the connection did. words: what was said, or wrong."""
+
+    begun: float
+    ended: float
+    status: int | None
+    words: str
+
+
+class Load:
+    """Clients that ask a server on and on, whether it answers or not, in a thread. A context manager."""
+
+    def __init__(self, url: str, trees: Sequence[Sequence[Known]], clients: int) -> None:
+        self.ends: list[End] = []
+        self.wrong: list[str] = []
+        self.under_way: dict[int, float] = {}  # by client, since when
+        self._url, self._trees, self._clients = url, trees, clients
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def until(self, answers: int) -> None:
+        wait_for(lambda: len(self.ends) >= answers, f"{answers} answers")
+
+    async def _run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=WAIT_S)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+            clients = [asyncio.create_task(self._client(session, number)) for number in range(self._clients)]
+            while not self._stop.is_set():
+                await asyncio.sleep(0.05)
+            for client in clients:
+                client.cancel()
+            await asyncio.wait(clients)
+
+    async def _client(self, session: aiohttp.ClientSession, number: int) -> None:
+        rng = random.Random(number)
+        while True:
+            self.under_way[number] = begun = time.monotonic()
+            status, words = await self._asked(session, any_of(self._trees, rng))
+            self.ends.append(End(begun, time.monotonic(), status, words))
+            del self.under_way[number]
+            if status != 200:
+                await asyncio.sleep(0.2)
+
+    async def _asked(self, session: aiohttp.ClientSession, ask: Ask) -> tuple[int | None, str]:
+        try:
+            async with session.post(self._url + ask.path, json=ask.body) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return None, type(error).__name__
+        if answer.status == 200:
+            try:
+                ask.check(200, json.loads(body))
+            except Broken as broken:
+                self.wrong.append(str(broken))
+        return answer.status, body[:200].decode(errors="replace")
+
+
+def wait_for(holds: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise Broken(f"no {what} after {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def kill_engine(server: Server) -> None:
+    _process(server, "VLLM::EngineCore").kill()
+
+
+def exhaust_memory(server: Server) -> None:
+    """The worker gets no more memory from the system than it has: its next large allocation fails."""
+    worker = _process(server, "VLLM::Worker")
+    worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms,) * 2)
+
+
+def terminate(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+
+
+def _process(server: Server, title: str) -> psutil.Process:
+    """By the title that vLLM gives its processes."""
+    for process in tree(server.process.pid):
+        if any(part.startswith(title) for part in process.cmdline()[:1]):
+            return process
+    raise LookupError(
+        f"no process {title} below the server; titles: {[p.cmdline()[:1] for p in tree(server.process.pid)]}"
+    )
+
+
+def dies(
+    server: Server, trees: Sequence[Sequence[Known]], fault: Callable[[Server], None], clients: int
+) -> dict[str, Any]:
+    """Let a server die under load. Raises Broken if a request hangs or is answered wrongly, or a process stays."""
+    processes = tree(server.process.pid)
+    with Load(server.url, trees, clients) as load:
+        load.until(5 * clients)
+        at = time.monotonic()
+        fault(server)
+        wait_for(lambda: any(end.status != 200 for end in list(load.ends)), "request that notices", GONE_S)
+        noticed = min(end.ended for end in list(load.ends) if end.status != 200)
+        server.process.wait(GONE_S)
+        gone_s = time.monotonic() - at
+        wait_for(lambda: all(begun > noticed for begun in list(load.under_way.values())), "end of all requests")
+    ends = [end for end in load.ends if end.begun <= noticed <= end.ended]
+    slowest_s = max(end.ended - noticed for end in ends)
+    _, left = psutil.wait_procs(processes, AT_ONCE_S)
+    figures = {
+        "under way": len(ends),
+        "ends": dict(Counter(str(end.status or "closed") for end in ends)),
+        "noticed_s": round(noticed - at, 2),
+        "slowest_s": round(slowest_s, 2),
+        "server gone_s": round(gone_s, 1),
+        "said": sorted({end.words for end in load.ends if end.status != 200})[:8],
+    }
+    if load.wrong:
+        raise Broken(f"wrong answers: {load.wrong[:3]} {figures}")
+    if slowest_s > AT_ONCE_S:
+        raise Broken(f"a request ended {slowest_s:.0f} s after the first that failed: {figures}")
+    if left:
+        raise Broken(f"processes that stay: {[process.cmdline()[:2] for process in left]} {figures}")
+    return figures
+
+
+def write_lines(path: Path, many: Sequence[Known]) -> None:
+    lines = ({"id": i, "question": one.question, "steps": list(one.steps)} for i, one in enumerate(many))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+@contextmanager
+def scoring(source: Path, output: Path, url: str, *options: str) -> Iterator[subprocess.Popen]:
+    """`vllm-prm score` on a server, ended whatever happens. What it says goes to a file beside its output."""
+    command = [sys.executable, "-m", "vllm_prm.cli", "score", str(source), "-o", str(output), "--server", url, *options]
+    with output.with_suffix(".said").open("w") as said:
+        process = subprocess.Popen(command, stderr=said)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def check_lines(output: Path, many: Sequence[Known]) -> float:
+    """The largest difference of what the file has to the reference. Raises Broken if a line is missing or is twice."""
+    lines = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    if (ids := [line["id"] for line in lines]) != list(range(len(many))):
+        raise Broken(f"{len(many)} lines in, {len(ids)} out, {len(set(ids))} of them different")
+    if errors := [line["error"] for line in lines if "error" in line]:
+        raise Broken(f"{len(errors)} lines without scores; the first: {errors[0]}")
+    return difference([line["step_scores"] for line in lines], [one.scores for one in many])
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
