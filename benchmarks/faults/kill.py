@@ -10,15 +10,11 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -26,12 +22,12 @@ import psutil
 from serve import Server
 
 from faults.asks import Ask, any_of
-from faults.known import Broken, Known, difference
+from faults.known import Broken, Known
+from faults.scored import WAIT_S, wait_for
 from faults.server import tree
 
 AT_ONCE_S = 10.0  # after the fault: vLLM's watchdog, which ends a server whose engine is dead, looks every 5 s
 GONE_S = 60.0  # all processes of the server, which first waits for its connections
-WAIT_S = 120.0  # for things that take seconds
 
 
 @dataclass(frozen=True)
@@ -100,14 +96,6 @@ class Load:
         return answer.status, body[:200].decode(errors="replace")
 
 
-def wait_for(holds: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise Broken(f"no {what} after {seconds:.0f} s")
-        time.sleep(0.02)
-
-
 def kill_engine(server: Server) -> None:
     _process(server, "VLLM::EngineCore").kill()
 
@@ -164,35 +152,3 @@ def dies(
     if left:
         raise Broken(f"processes that stay: {[process.cmdline()[:2] for process in left]} {figures}")
     return figures
-
-
-def write_lines(path: Path, many: Sequence[Known]) -> None:
-    lines = ({"id": i, "question": one.question, "steps": list(one.steps)} for i, one in enumerate(many))
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-
-
-@contextmanager
-def scoring(source: Path, output: Path, url: str, *options: str) -> Iterator[subprocess.Popen]:
-    """`vllm-prm score` on a server, ended whatever happens. What it says goes to a file beside its output."""
-    command = [sys.executable, "-m", "vllm_prm.cli", "score", str(source), "-o", str(output), "--server", url, *options]
-    with output.with_suffix(".said").open("w") as said:
-        process = subprocess.Popen(command, stderr=said)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-def check_lines(output: Path, many: Sequence[Known]) -> float:
-    """The largest difference of what the file has to the reference. Raises Broken if a line is missing or is twice."""
-    lines = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
-    if (ids := [line["id"] for line in lines]) != list(range(len(many))):
-        raise Broken(f"{len(many)} lines in, {len(ids)} out, {len(set(ids))} of them different")
-    if errors := [line["error"] for line in lines if "error" in line]:
-        raise Broken(f"{len(errors)} lines without scores; the first: {errors[0]}")
-    return difference([line["step_scores"] for line in lines], [one.scores for one in many])
-
-
-def lines_in(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -18,19 +18,10 @@ from typing import Any
 
 from faults.generated import generated, is_there
 from faults.hostile import Toll, again, requests, storm
-from faults.kill import (
-    check_lines,
-    dies,
-    exhaust_memory,
-    kill_engine,
-    lines_in,
-    scoring,
-    terminate,
-    wait_for,
-    write_lines,
-)
+from faults.kill import dies, exhaust_memory, kill_engine, terminate
 from faults.known import Broken, solutions
 from faults.plan import LEAVING, add_sizes
+from faults.scored import check_lines, lines_in, scoring, wait_for, write_lines
 from faults.server import Memory, metric, prm_server, vllm_alone
 from faults.soak import TIGHT, Tally, load
 from faults.tokenizer import checkpoint, raises
