@@ -23,8 +23,9 @@ from faults.scored import check, check_lines, command, lines_in, said_by, scorin
 
 ROOM = 20_000  # bytes of a disk or a file that is soon full: some 40 lines
 READ = 3  # lines of those that somebody reads before they go
-FULL_PIPE_S = 3.0  # that nobody reads: a pipe holds 64 KiB
-SMALL_BATCHES = ("--batch-size", "16")
+PIPE = 65_536  # bytes that a pipe holds (pipe(7))
+FULL_PIPE_S = 3.0  # that nobody reads
+SMALL_BATCHES = ("--batch-size", "4")
 # In every Python process that finds it: the wall clock is another one with each look, up to a day ahead or behind.
 JUMPS = """
 import random, time
@@ -97,7 +98,7 @@ def _small_disk() -> Iterator[Path | None]:
 def pipes(url: str, many: Sequence[Known], folder: Path) -> dict[str, Any]:
     """A reader that waits until the pipe is full and then reads all, and one that goes after a few lines."""
     source = folder / "piped.jsonl"
-    write_lines(source, many)
+    write_lines(source, many, note="x" * (4 * PIPE // len(many)))
     slow = subprocess.Popen(command(source, url), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     time.sleep(FULL_PIPE_S)
     out, _ = slow.communicate(timeout=120)
@@ -127,7 +128,8 @@ def growing_input(url: str, many: Sequence[Known], folder: Path) -> dict[str, An
         with source.open("ab") as file:
             file.write(b"".join(lines[quarter : 2 * quarter]) + lines[2 * quarter][:40])
         first = score.wait(120)
-    early = lines_in(output)
+    if (early := lines_in(output)) <= quarter or first != 1:
+        raise Broken(f"{early} lines and exit status {first}: it did not meet half a line, so this shows nothing")
     with source.open("ab") as file:
         file.write(lines[2 * quarter][40:] + b"".join(lines[2 * quarter + 1 :]))
     with scoring(source, output, url) as score:

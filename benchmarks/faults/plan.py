@@ -19,8 +19,10 @@ CONCURRENCY, LEAVING = 64, 0.05
 def plan(options: argparse.Namespace, logs: Path) -> list[Piece]:
     """options: `seconds` of the soak, `requests` that are hostile, `concurrency`. logs: folder for servers' output."""
     limits = {
-        **dict.fromkeys(("out of memory", "tokenizer raises", "terminated"), START_UP_S + FAULT_S),
-        "engine killed": 2 * (START_UP_S + FAULT_S),
+        **dict.fromkeys(
+            ("out of memory", "tokenizer raises", "terminated", "command line", "slow clients"), START_UP_S + FAULT_S
+        ),
+        "engine killed": 3 * (START_UP_S + FAULT_S),
         "soak": options.seconds + START_UP_S,
         "hostile": options.requests / SLOWEST_A_SECOND + START_UP_S,
     }

@@ -29,8 +29,9 @@ def command(source: Path | str, url: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "vllm_prm.cli", "score", str(source), "--server", url, *options]
 
 
-def write_lines(path: Path, many: Sequence[Known]) -> None:
-    lines = ({"id": i, "question": one.question, "steps": list(one.steps)} for i, one in enumerate(many))
+def write_lines(path: Path, many: Sequence[Known], **more: Any) -> None:
+    """more: fields of each line beside its own."""
+    lines = ({"id": i, "question": one.question, "steps": list(one.steps), **more} for i, one in enumerate(many))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 

@@ -10,19 +10,20 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from faults import commandline, slow
 from faults.generated import generated, is_there
 from faults.hostile import Toll, again, requests, storm
-from faults.kill import dies, exhaust_memory, kill_engine, terminate
-from faults.known import Broken, solutions
+from faults.kill import GONE_S, dies, end_rest, exhaust_memory, kill_engine, terminate
+from faults.known import Broken, Known, solutions
 from faults.plan import LEAVING, add_sizes
 from faults.scored import check_lines, lines_in, scoring, wait_for, write_lines
-from faults.server import Memory, metric, prm_server, vllm_alone
+from faults.server import Memory, metric, prm_server, tree, vllm_alone
 from faults.soak import TIGHT, Tally, load
 from faults.tokenizer import checkpoint, raises
 
@@ -94,6 +95,7 @@ def engine_killed(options: argparse.Namespace) -> dict[str, Any]:
         port = int(server.url.rpartition(":")[2])
         with prm_server(options.logs / "back-server.log", port=port):
             figures["exit status"] = score.wait(900)
+    figures["left behind without us"] = left_without_us(options.logs / "alone-server.log")
     return {**figures, "largest difference": check_lines(output, many)}
 
 
@@ -116,6 +118,45 @@ def tokenizer_raises(options: argparse.Namespace) -> dict[str, Any]:
             return raises(server, solutions(questions=2, beams=2, most_steps=6))
 
 
+def left_without_us(log: Path) -> list[str]:
+    """The processes that vLLM leaves behind when the engine of a server without plugins is killed."""
+    with vllm_alone(log) as server:
+        processes = tree(server.process.pid)
+        kill_engine(server)
+        server.process.wait(GONE_S)
+        return end_rest(processes)
+
+
+def command_line(options: argparse.Namespace) -> dict[str, Any]:
+    return _served(options, commandline.FAULTS, lambda url, trees, folder: (url, _lines(trees), folder))
+
+
+def slow_clients(options: argparse.Namespace) -> dict[str, Any]:
+    return _served(options, slow.FAULTS, lambda url, trees, _: (url, trees))
+
+
+def _served(
+    options: argparse.Namespace, faults: dict[str, Callable[..., dict[str, Any]]], given: Callable[..., tuple]
+) -> dict[str, Any]:
+    """Every fault on one server, with a folder of its own; what is found broken does not stop the others."""
+    figures: dict[str, Any] = {}
+    wrong = []
+    trees = solutions(questions=10, beams=3, most_steps=8)
+    with prm_server(options.logs / f"{options.name}-server.log") as server:
+        for name, fault in faults.items():
+            with TemporaryDirectory() as folder:
+                try:
+                    figures[name] = fault(*given(server.url, trees, Path(folder)))
+                except Broken as broken:
+                    wrong.append(f"{name}: {broken}")
+            print(name, figures.get(name, wrong[-1:]), file=sys.stderr, flush=True)
+    return {**figures, **({"failed": "; ".join(wrong)} if wrong else {})}
+
+
+def _lines(trees: Sequence[Sequence[Known]]) -> list[Known]:
+    return [beam.first(1 + n % 8) for n in range(8) for beams in trees for beam in beams]
+
+
 def _tell_toll(toll: Toll) -> None:
     print(json.dumps(toll.figures()), file=sys.stderr, flush=True)
 
@@ -125,6 +166,8 @@ PIECES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "out of memory": out_of_memory,
     "tokenizer raises": tokenizer_raises,
     "terminated": terminated,
+    "command line": command_line,
+    "slow clients": slow_clients,
     "hostile": hostile,
     "soak": soak,
 }

@@ -10,7 +10,9 @@ what is wrong with the server (an engine that died, a full queue) fails the whol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -28,7 +30,7 @@ from vllm_prm.engine.serve.pictures import Pictures
 from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
-from vllm_prm.errors import PRMError, RequestError, ScorerError
+from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
 from vllm_prm.questions import question_key
 from vllm_prm.recipes import bind
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
     from vllm_prm.questions import Question
     from vllm_prm.recipes import BoundRecipe, Recipe
+
+logger = logging.getLogger("vllm.vllm_prm")
 
 # What one solution can be wrong in: ours, vLLM's, and vLLM's that are still plain (its handlers answer those with 400).
 SOLUTION_ERRORS = (PRMError, VLLMClientError, ValueError)
@@ -134,11 +138,13 @@ class PRMServing(BaseServing):
     ) -> Scoring:
         """looks: those at questions with images that are under way already."""
         if isinstance(question, str):
-            return await self._planner.scoring(question, steps)
+            with _told():
+                return await self._planner.scoring(question, steps)
         key = question_key(question)
         if key not in looks:
             looks[key] = asyncio.create_task(self._look(question))
-        scoring = await self._planner.scoring(await looks[key], steps)
+        with _told():
+            scoring = await self._planner.scoring(await looks[key], steps)
         await self._pictures.expand_soon(scoring, self._logits.longest)
         return scoring
 
@@ -166,7 +172,8 @@ class PRMServing(BaseServing):
         return await counted(self._score_text(text, caller, name))
 
     async def _score_text(self, text: str, caller: Caller, name: str) -> StepScores:
-        token_ids = await self._off_the_loop(self._text_ids)(text)
+        with _told():
+            token_ids = await self._off_the_loop(self._text_ids)(text)
         values, num_cached_tokens = await self._logits.of_text(token_ids, caller, name)
         logits = logits_matrix(values, len(self.recipe.scoring_tokens))
         if not len(logits):
@@ -210,6 +217,24 @@ class PRMServing(BaseServing):
 
     def _text_ids(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What nobody foresaw while a prompt is made, as by a tokenizer that fails on a text, is that solution's error.
+
+    Raises EngineError in its place; the log has where it came from.
+    """
+    try:
+        yield
+    except SOLUTION_ERRORS:
+        raise
+    except Exception as error:
+        logger.exception("vllm-prm: a solution's prompt could not be made")
+        raise EngineError(
+            f"the prompt could not be made: {type(error).__name__}: {error}. The server's log says where; "
+            "is the tokenizer of its own code?"
+        ) from error
 
 
 class _ModelRequest:
