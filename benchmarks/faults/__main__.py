@@ -14,10 +14,12 @@ from pathlib import Path
 
 from gpu.machine import ROOT, commit, machine
 from gpu.pieces import PASSED, OtherMachine, last_line, load, missing, run, store
+from tables import into_file
 
 from faults.plan import add_sizes, plan
+from faults.report import BEGIN, markdown
 
-RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
+RESULTS, PAGE = ROOT / "benchmarks" / "results" / "faults.json", ROOT / "docs" / "reliability.md"
 
 
 def main() -> None:
@@ -44,6 +46,8 @@ def main() -> None:
         document = load(options.output, machine(), again=False)  # another run may have added to it
         document["pieces"][piece.name] = result
         store(options.output, document)
+    if options.output == RESULTS:
+        into_file(PAGE, markdown(document), BEGIN)
     if wrong := [f"{name}: {last_line(one)}" for name, one in document["pieces"].items() if one["outcome"] != PASSED]:
         raise SystemExit("\n".join(["not as it should be:", *wrong]))
 
