@@ -57,7 +57,8 @@ def _tell(tally: Tally, seconds: float) -> None:
 def hostile(options: argparse.Namespace) -> dict[str, Any]:
     trees = solutions(questions=20, beams=4, most_steps=12)
     warm = options.requests // 10
-    with prm_server(options.logs / "hostile-server.log") as server, ExitStack() as stack:
+    # A cache that is soon full: the pages of a large one are the system's to give as it fills, which looks like a leak.
+    with prm_server(options.logs / "hostile-server.log", num_gpu_blocks_override=256) as server, ExitStack() as stack:
         schema = stack.enter_context(closing(generated(server.url))) if is_there() else None
         sources = requests(trees, 0, schema)
         memory = stack.enter_context(Memory(server.process.pid, every_s=1.0))
