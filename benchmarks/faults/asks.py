@@ -62,7 +62,7 @@ def _inputs(beams: list[Known]) -> Ask:
     return Ask("/v1/prm/score", body, [beam.scores for beam in beams], _entries)
 
 
-def _embeddings(beams: list[Known]) -> Ask:
+def embeddings(beams: list[Known]) -> Ask:
     body = {"input": [beam.text for beam in beams], "encoding_format": "float"}
     return Ask("/v1/embeddings", body, [beam.scores for beam in beams], lambda answer: _data(answer, "embedding"))
 
@@ -91,5 +91,5 @@ def _data(answer: Any, field: str) -> Scores:
     return [entry[field] for entry in sorted(answer["data"], key=lambda entry: entry["index"])]
 
 
-KINDS = (_one, _candidates, _inputs, _embeddings, _pooling, _get_reward, _remote_rm)
+KINDS = (_one, _candidates, _inputs, embeddings, _pooling, _get_reward, _remote_rm)
 WEIGHTS = (6, 4, 2, 3, 1, 2, 2)  # a search asks for one or for all of a question's; the others now and then

@@ -121,17 +121,17 @@ def growing_input(url: str, many: Sequence[Known], folder: Path) -> dict[str, An
     whole, source, output = folder / "whole.jsonl", folder / "growing.jsonl", folder / "grown.jsonl"
     write_lines(whole, many)
     lines = whole.read_bytes().splitlines(keepends=True)
-    quarter = len(lines) // 4
-    source.write_bytes(b"".join(lines[:quarter]))
-    with scoring(source, output, url, *SMALL_BATCHES) as score:
+    half, most = len(lines) // 2, 3 * len(lines) // 4
+    source.write_bytes(b"".join(lines[:half]))
+    with scoring(source, output, url, "--batch-size", "1") as score:  # it is still reading when the rest comes
         wait_for(lambda: lines_in(output) > 0 or score.poll() is not None, "first lines")
         with source.open("ab") as file:
-            file.write(b"".join(lines[quarter : 2 * quarter]) + lines[2 * quarter][:40])
+            file.write(b"".join(lines[half:most]) + lines[most][:40])
         first = score.wait(120)
-    if (early := lines_in(output)) <= quarter or first != 1:
+    if (early := lines_in(output)) <= half or first != 1:
         raise Broken(f"{early} lines and exit status {first}: it did not meet half a line, so this shows nothing")
     with source.open("ab") as file:
-        file.write(lines[2 * quarter][40:] + b"".join(lines[2 * quarter + 1 :]))
+        file.write(lines[most][40:] + b"".join(lines[most + 1 :]))
     with scoring(source, output, url) as score:
         if status := score.wait(120):
             raise Broken(f"with the rest there it ended with {status}: {said_by(output).read_text('utf-8')[-600:]}")

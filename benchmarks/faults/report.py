@@ -48,6 +48,9 @@ def _died(answer: Answer) -> str:
         f"the first {answer['noticed_s']} s after the fault, all within {answer['slowest_s']} s of it",
         f"the server ended after {answer['server gone_s']} s",
     ]
+    if hung := answer.get("hung"):
+        found.append(f"{sum(hung.values())} had no answer until their clients left ({_plain(hung)})")
+        found.append(f"without us: {_plain(answer['without us']['hung'])}")
     if left := answer.get("left behind"):
         alone = ", ".join(answer.get("left behind without us", [])) or "not tried"
         found.append(f"left behind: {', '.join(left)} (without us: {alone})")

@@ -16,6 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from serve import Server
+
 from faults import commandline, slow
 from faults.generated import generated, is_there
 from faults.hostile import Toll, again, requests, storm
@@ -101,15 +103,25 @@ def engine_killed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def out_of_memory(options: argparse.Namespace) -> dict[str, Any]:
-    trees = solutions(questions=20, beams=4, most_steps=30)
-    with prm_server(options.logs / "memory-server.log") as server:
-        return dies(server, trees, exhaust_memory, clients=32)
+    return _dying(options, exhaust_memory)
 
 
 def terminated(options: argparse.Namespace) -> dict[str, Any]:
+    return _dying(options, terminate)
+
+
+def _dying(options: argparse.Namespace, fault: Callable[[Server], None]) -> dict[str, Any]:
+    """Under load; where requests hang, the same without us says whose that is."""
     trees = solutions(questions=20, beams=4, most_steps=30)
-    with prm_server(options.logs / "terminated-server.log") as server:
-        return dies(server, trees, terminate, clients=32)
+    with prm_server(options.logs / f"{options.name}-server.log") as server:
+        figures = dies(server, trees, fault, clients=32)
+    if not figures["hung"]:
+        return figures
+    with vllm_alone(options.logs / f"{options.name}-alone-server.log") as server:
+        figures["without us"] = dies(server, trees, fault, clients=32, ours=False)
+    if figures["without us"]["hung"]:
+        return figures
+    return {**figures, "failed": f"requests that hang, and none without us: {figures['hung']}"}
 
 
 def tokenizer_raises(options: argparse.Namespace) -> dict[str, Any]:
