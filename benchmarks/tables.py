@@ -16,11 +16,11 @@ def into_file(path: Path, text: str, begin: str) -> None:
     path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{END}{after}", "utf-8")
 
 
-def table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines with columns of one width, so that it can be read as it is."""
+def table(titles: list[str], rows: list[list[str]], padded: bool = True) -> list[str]:
+    """Lines. padded: with columns of one width, so that it can be read as it is, unless its cells are sentences."""
     cells = [titles, *([cell.replace("|", "/") for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(len, column)) if padded else 0 for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
     ]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+    return [lines[0], "|" + "|".join("-" * max(3, width + 2) for width in widths) + "|", *lines[1:]]

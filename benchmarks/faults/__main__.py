@@ -38,10 +38,11 @@ def main() -> None:
         raise SystemExit(str(reason)) from None
     store(options.output, document)
     options.logs.mkdir(parents=True, exist_ok=True)
+    at = commit()  # what runs, whatever is committed meanwhile
     todo = [] if options.merge else [piece for piece in pieces if piece.name in options.pieces]
     for piece in todo or ([] if options.merge else missing(pieces, document)):
         print(f"{piece.name} (at most {piece.limit_s:.0f} s, {options.logs})", file=sys.stderr, flush=True)
-        result = {**run(piece, options.logs / f"{piece.name}.log"), "commit": commit()}
+        result = {**run(piece, options.logs / f"{piece.name}.log"), "commit": at}
         print(f"    {result['outcome']} after {result['seconds']:.0f} s {last_line(result)}", file=sys.stderr)
         document = load(options.output, machine(), again=False)  # another run may have added to it
         document["pieces"][piece.name] = result

@@ -44,7 +44,7 @@ def disk_full(url: str, many: Sequence[Known], folder: Path) -> dict[str, Any]:
     write_lines(source, many)
     with open("/dev/full", "w") as full:
         ran = subprocess.run(command(source, url), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    figures["/dev/full"] = _sentence(ran.returncode, ran.stderr)
+    figures["/dev/full"] = _sentence(ran.returncode, ran.stderr, folder)
     return figures
 
 
@@ -54,7 +54,7 @@ def _full(url: str, many: Sequence[Known], output: Path, room_at: Path | None = 
     write_lines(source, many)
     with scoring(source, output, url, *SMALL_BATCHES, **process) as score:
         status = score.wait(120)
-    said = _sentence(status, said_by(output).read_text("utf-8"))
+    said = _sentence(status, said_by(output).read_text("utf-8"), output.parent)
     written = output.read_bytes()
     if not 0 < (count := written.count(b"\n")) < len(many):
         raise Broken(f"{count} of {len(many)} lines were written: it was not full, so this shows nothing")
@@ -69,12 +69,12 @@ def _full(url: str, many: Sequence[Known], output: Path, room_at: Path | None = 
     return {"lines when full": count, "said": said, "largest difference": check_lines(output, many)}
 
 
-def _sentence(status: int, said: str) -> str:
-    """What a run that had to stop said. Raises Broken for a traceback, silence, or success."""
+def _sentence(status: int, said: str, folder: Path) -> str:
+    """What a run that had to stop said, without the folder of its files. Raises Broken for a traceback or silence."""
     last = said.strip().splitlines()[-1:] or [""]
     if status != 1 or "Traceback" in said or not last[0].startswith("vllm-prm score: "):
         raise Broken(f"exit status {status}, expected 1 and a sentence: {said[-800:]!r}")
-    return last[0]
+    return last[0].replace(f"{folder}/", "")
 
 
 def _limit_files() -> None:

@@ -136,7 +136,8 @@ def dies(
 ) -> dict[str, Any]:
     """Let a server die under load. Raises Broken for wrong scores.
 
-    `hung` of the figures: requests without an end GONE_S later, by path. ours: whether our routes are asked, or only what a server without us has.
+    `hung` of the figures: requests without an end GONE_S later, by path. ours: whether our routes are asked, or only
+    what a server without us has.
     """
     processes = tree(server.process.pid)
     with Load(server.url, trees, clients, ours) as load:

@@ -17,7 +17,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     machine = f"{of['cpu_cores']} cores ({of['architecture']}), {of['gpus'] or 'no'} GPU, {of['memory_gib']} GiB"
     software = f"Python {of['python']}, vLLM {of['vllm']}, torch {of['torch']}"
     titles = ["fault", "what was found", "held", "date", "commit"]
-    lines = [f"{machine}, {software}; the tiny PRM in float32.", "", *table(titles, _rows(document["pieces"]))]
+    lines = [
+        f"{machine}, {software}; the tiny PRM in float32.",
+        "",
+        *table(titles, _rows(document["pieces"]), padded=False),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +110,7 @@ def _away(answer: Answer) -> str:
 def _plain(found: Any) -> str:
     """Figures as they are: each has few."""
     if not isinstance(found, Mapping):
-        return str(found)
+        return f"{found:.2g}" if isinstance(found, float) else str(found)
     parts = [f"{name}: {_plain(value)}" for name, value in found.items()]
     return "; ".join(parts)
 
