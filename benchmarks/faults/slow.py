@@ -121,7 +121,10 @@ def bomb_to_server(url: str, trees: Sequence[Sequence[Known]]) -> dict[str, Any]
 
 def _refused(http: httpx.Client, path: str, content: bytes, more: dict[str, str]) -> str:
     begun = time.monotonic()
-    answer = http.post(path, content=content, headers={"Content-Type": "application/json", **more})
+    try:
+        answer = http.post(path, content=content, headers={"Content-Type": "application/json", **more})
+    except httpx.HTTPError as error:
+        raise Broken(f"{path} gave no answer to {len(content)} bytes within {BOUND_S} s: {error!r}") from error
     seconds = time.monotonic() - begun
     if answer.status_code not in (400, 413, 415, 422):
         raise Broken(f"{path} answered {answer.status_code}: {answer.text[:300]}")

@@ -32,6 +32,7 @@ from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
+from vllm_prm.prompts.encoding import too_long
 from vllm_prm.questions import question_key
 from vllm_prm.recipes import bind
 from vllm_prm.recipes.pieces import piece_text
@@ -216,6 +217,8 @@ class PRMServing(BaseServing):
         return not self.recipe.prompt_format.asks_again
 
     def _text_ids(self, text: str) -> list[int]:
+        if (error := too_long(len(text), self.tokenizer, self._logits.longest)) is not None:
+            raise error
         return list(self.tokenizer.encode(text))
 
 
