@@ -95,7 +95,7 @@ def long_bodies(url: str, trees: Sequence[Sequence[Known]]) -> dict[str, Any]:
                 ("10 MB, a step", "/v1/prm/score", {"question": question, "steps": [long]}),
                 ("10 MB, the question", "/v1/prm/score", {"question": long, "steps": ["1 + 1 = 2"]}),
                 ("10 MB, a query", "/get_reward", {"query": [long]}),
-                ("10 MB, a response", "/remote_rm?aggregate=sum_log", {"prompt": question, "response": long}),
+                ("10 MB, a solution", "/v1/prm/prompts", {"question": question, "solution": long}),
                 ("10,000 steps", "/v1/prm/score", {"question": question, "steps": ["1 + 1 = 2"] * MANY_STEPS}),
                 ("10,000 steps, to look at", "/v1/prm/prompts", {"question": question, "steps": ["1"] * MANY_STEPS}),
             ):
@@ -128,7 +128,9 @@ def _refused(http: httpx.Client, path: str, content: bytes, more: dict[str, str]
     seconds = time.monotonic() - begun
     if answer.status_code not in (400, 413, 415, 422):
         raise Broken(f"{path} answered {answer.status_code}: {answer.text[:300]}")
-    return f"{answer.status_code} in {seconds:.2f} s: {answer.json()['error']['message'][:120]}"
+    if not answer.json()["error"]["message"]:
+        raise Broken(f"{path} answered {answer.status_code} and does not say why")
+    return f"{answer.status_code} in {seconds:.2f} s"
 
 
 def _meanwhile(url: str, trees: Sequence[Sequence[Known]], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -209,7 +211,7 @@ def bomb_to_client(url: str, trees: Sequence[Sequence[Known]]) -> dict[str, Any]
     said = ran.stdout.strip().splitlines()
     if ran.returncode or len(said) != 2 or int(said[1]) > BOUND_MIB:
         raise Broken(f"the client ended with {ran.returncode}: {said} {ran.stderr[-500:]}")
-    return {"said": said[0], "MiB more": int(said[1])}
+    return {"said": said[0].replace(bombing, ""), "MiB more": int(said[1])}
 
 
 @contextmanager
