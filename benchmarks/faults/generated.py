@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
+from faults.known import ROOT
 from faults.mutations import Hostile
 
 PATHS = (
@@ -40,7 +42,8 @@ def is_there() -> bool:
 def generated(url: str, seed: int = 0) -> Iterator[Hostile]:
     """Without an end; close it to end the process that draws them."""
     command = [sys.executable, "-m", "faults.generated", url, "--seed", str(seed)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    path = os.pathsep.join([str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     assert process.stdout is not None
     try:
         for line in process.stdout:

@@ -44,7 +44,7 @@ class Toll:
     wrong: list[str] = field(default_factory=list)
     largest: float = 0.0
     slowest_s: float = 0.0
-    mebibytes: float = 0.0  # of the server, when all were answered
+    mebibytes: tuple[float, ...] = ()  # of the front end and of what is below it, when all were answered
 
     @property
     def count(self) -> int:

@@ -20,7 +20,8 @@ def plan(options: argparse.Namespace, logs: Path) -> list[Piece]:
     """options: `seconds` of the soak, `requests` that are hostile, `concurrency`. logs: folder for servers' output."""
     limits = {
         **dict.fromkeys(
-            ("out of memory", "tokenizer raises", "terminated", "command line", "slow clients"), START_UP_S + FAULT_S
+            ("out of memory", "tokenizer raises", "terminated", "drained", "command line", "slow clients"),
+            START_UP_S + FAULT_S,
         ),
         "engine killed": 3 * (START_UP_S + FAULT_S),
         "soak": options.seconds + START_UP_S,

@@ -123,6 +123,7 @@ ROWS: dict[str, tuple[str, Callable[[Answer], str]]] = {
     "out of memory": ("the worker out of memory (RLIMIT_AS)", _died),
     "tokenizer raises": ("the tokenizer raises", _tokenizer),
     "terminated": ("SIGTERM under load", _died),
+    "drained": ("SIGTERM under load, `--shutdown-timeout 60`", _died),
     "command line": ("command line", _plain),
     "slow clients": ("clients", _plain),
 }

@@ -67,13 +67,13 @@ def hostile(options: argparse.Namespace) -> dict[str, Any]:
         tolls = []
         for count in (warm, options.requests - warm):
             tolls.append(asyncio.run(storm(server.url, trees, sources, count, _tell_toll, seed=len(tolls))))
-            tolls[-1].mebibytes = sum(memory.samples[-1][1:])
+            tolls[-1].mebibytes = memory.samples[-1][1:]
     broken = {**tolls[0].broken, **tolls[1].broken}
     without_us = {}
     if broken:
         with vllm_alone(options.logs / "without-us.log") as server:
             without_us = asyncio.run(again(server.url, broken))
-    growth = round(tolls[1].mebibytes / tolls[0].mebibytes - 1, 4)
+    growth = round(sum(tolls[1].mebibytes) / sum(tolls[0].mebibytes) - 1, 4)
     wrong = [sentence for toll in tolls for sentence in toll.faults(without_us)]
     if growth >= MOST_GROWTH:
         wrong.append(f"memory grew by {growth:.1%} after the first {warm} requests")
@@ -110,10 +110,14 @@ def terminated(options: argparse.Namespace) -> dict[str, Any]:
     return _dying(options, terminate)
 
 
-def _dying(options: argparse.Namespace, fault: Callable[[Server], None]) -> dict[str, Any]:
+def drained(options: argparse.Namespace) -> dict[str, Any]:
+    return _dying(options, terminate, shutdown_timeout=60)
+
+
+def _dying(options: argparse.Namespace, fault: Callable[[Server], None], **flags: Any) -> dict[str, Any]:
     """Under load; where requests hang, the same without us says whose that is."""
     trees = solutions(questions=20, beams=4, most_steps=30)
-    with prm_server(options.logs / f"{options.name}-server.log") as server:
+    with prm_server(options.logs / f"{options.name}-server.log", **flags) as server:
         figures = dies(server, trees, fault, clients=32)
     if not figures["hung"]:
         return figures
@@ -179,6 +183,7 @@ PIECES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "out of memory": out_of_memory,
     "tokenizer raises": tokenizer_raises,
     "terminated": terminated,
+    "drained": drained,
     "command line": command_line,
     "slow clients": slow_clients,
     "hostile": hostile,

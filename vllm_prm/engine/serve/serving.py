@@ -235,8 +235,7 @@ def _told() -> Iterator[None]:
     except Exception as error:
         logger.exception("vllm-prm: a solution's prompt could not be made")
         raise EngineError(
-            f"the prompt could not be made: {type(error).__name__}: {error}. The server's log says where; "
-            "is the tokenizer of its own code?"
+            f"the prompt could not be made: {type(error).__name__}: {error}. The server's log says where"
         ) from error
 
 
