@@ -30,7 +30,7 @@ RAW_EVERY, LEFT_EVERY = 20, 20
 PATIENCE_S = 60.0  # for an answer; a second at most if all goes well
 AT_ONCE = 16  # requests under way
 KEPT = 30  # 5xx answers of different kinds that are kept with their requests
-LOST = "no answer"
+LOST = "closed without an answer"  # to bytes that are no HTTP
 
 
 @dataclass

@@ -37,6 +37,8 @@ def _rows(pieces: Mapping[str, Any]) -> list[list[str]]:
 def _of_piece(name: str, result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     answer = result.get("answer")
     held = "yes" if result["outcome"] == PASSED else f"no: {last_line(result)}"
+    if answer and answer.get("hung"):
+        held = "no, and not without us"  # `work` calls it failed if it holds without us
     if answer is None:
         return [(name, f"{result['outcome']}", held)]
     if name in SEVERAL:
