@@ -139,13 +139,11 @@ class PRMServing(BaseServing):
     ) -> Scoring:
         """looks: those at questions with images that are under way already."""
         if isinstance(question, str):
-            with _told():
-                return await self._planner.scoring(question, steps)
+            return await self._planner.scoring(question, steps)
         key = question_key(question)
         if key not in looks:
             looks[key] = asyncio.create_task(self._look(question))
-        with _told():
-            scoring = await self._planner.scoring(await looks[key], steps)
+        scoring = await self._planner.scoring(await looks[key], steps)
         await self._pictures.expand_soon(scoring, self._logits.longest)
         return scoring
 
@@ -173,8 +171,7 @@ class PRMServing(BaseServing):
         return await counted(self._score_text(text, caller, name))
 
     async def _score_text(self, text: str, caller: Caller, name: str) -> StepScores:
-        with _told():
-            token_ids = await self._off_the_loop(self._text_ids)(text)
+        token_ids = await self._off_the_loop(self._text_ids)(text)
         values, num_cached_tokens = await self._logits.of_text(token_ids, caller, name)
         logits = logits_matrix(values, len(self.recipe.scoring_tokens))
         if not len(logits):
@@ -209,7 +206,7 @@ class PRMServing(BaseServing):
         return awaitable
 
     def _scorings(self, solutions: Sequence[tuple[str | SeenQuestion, Sequence[str]]]) -> list[Scoring | PRMError]:
-        with planning(len(solutions)):
+        with planning(len(solutions)), _told():
             return scorings(solutions, self.bound_recipe, self._logits.longest)
 
     @property
@@ -219,14 +216,16 @@ class PRMServing(BaseServing):
     def _text_ids(self, text: str) -> list[int]:
         if (error := too_long(len(text), self.tokenizer, self._logits.longest)) is not None:
             raise error
-        return list(self.tokenizer.encode(text))
+        with _told():
+            return list(self.tokenizer.encode(text))
 
 
 @contextmanager
 def _told() -> Iterator[None]:
     """What nobody foresaw while a prompt is made, as by a tokenizer that fails on a text, is that solution's error.
 
-    Raises EngineError in its place; the log has where it came from.
+    Raises EngineError in its place; the log has where it came from. In the tokenizer's thread: that there is none any
+    more, because the server ends, is the whole request's.
     """
     try:
         yield
