@@ -85,11 +85,20 @@ def _hostile(answer: Answer) -> str:
         f"{answer['sent'] + warm['sent']:,} requests, {drawn:,} drawn by schemathesis from the OpenAPI document",
         ", ".join(f"{count:,} × {status}" for status, count in answer["by status"].items()),
         f"{kinds['right'] + warm['by kind']['right']:,} right ones among them, {_away(answer)}",
-        f"memory {answer['growth']:+.1%} after the first tenth",
+        f"memory {answer['growth']:+.1%} after the first tenth{_by_process(answer)}",
     ]
     if vllms := answer["without us"]:
         found.append(f"{len(vllms)} kinds of 5xx, all vLLM's own: it answers so without us, too ({', '.join(vllms)})")
     return "; ".join(found)
+
+
+def _by_process(answer: Answer) -> str:
+    """Where the memory is, of answers that say it."""
+    if not isinstance(answer["mebibytes"][0], list):
+        return ""
+    (front, below), (front_end, below_end) = answer["mebibytes"]
+    shares = f"front end {front_end / front - 1:+.1%}, engine {below_end / below - 1:+.1%}"
+    return f" and {answer.get('warmed_s', 0):.0f} s of load ({shares})"
 
 
 def _soak(answer: Answer) -> str:
