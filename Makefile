@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export VLLM_CPU_KVCACHE_SPACE ?= 1
 
-.PHONY: help setup demo test test-vllm stacks vision check format wheel lock bench gpu docs sweep clean
+.PHONY: help setup demo test test-vllm stacks vision check format wheel lock bench soak gpu docs sweep clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make sweep   score every architecture of the vLLM in .venv, rewrite docs/architectures.md (about 40 minutes)"
 	@echo "make docs    the documentation as a site: build/site/index.html (needs npm)"
 	@echo "make gpu     on a machine with a GPU and vLLM in \$$(PYTHON): checks and figures in fifteen minutes (docs/gpu.md)"
+	@echo "make soak    what must hold when things break, an hour of load included; rewrites docs/reliability.md (some hours)"
 	@echo "make bench   every benchmark against its peers, results in benchmarks/results/ (about 50 minutes, on an idle machine)"
 
 setup: .venv/.ready
@@ -92,6 +93,10 @@ wheel:
 
 bench: setup
 	$(BIN)/python benchmarks/suite.py
+
+# ARGS go to benchmarks/faults: --seconds 600, --requests 10000, or names of pieces (--list).
+soak: setup
+	PYTHONPATH=benchmarks $(BIN)/python -m faults $(ARGS)
 
 # With the vLLM that PYTHON has, not .venv's, which is for CPUs. ARGS go to benchmarks/gpu: --limit-seconds 520, --again.
 gpu:

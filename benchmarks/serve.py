@@ -48,15 +48,23 @@ def flags(options: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def serving(model: str, options: dict[str, Any], log: Path, vllm: Sequence[str] | None = None) -> Iterator[Server]:
+def serving(
+    model: str,
+    options: dict[str, Any],
+    log: Path,
+    vllm: Sequence[str] | None = None,
+    keep_freed_memory: bool = True,
+    port: int | None = None,
+) -> Iterator[Server]:
     """A server with these engine options, stopped whatever happens; its output goes to `log`.
 
-    vllm: a command that takes the place of `vllm`.
+    vllm: a command that takes the place of `vllm`. keep_freed_memory: see memory.py; without it, memory is a user's.
+    port: None takes a free one.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with keeping_freed_memory():
+        port = port or free.getsockname()[1]
+    with keeping_freed_memory(keep_freed_memory):
         environment = dict(os.environ)
     environment = {k: v for k, v in environment.items() if k != "VLLM_ENABLE_V1_MULTIPROCESSING"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"), "HF_HUB_OFFLINE": "1"}

@@ -14,10 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tables import into_file
+
 from gpu.machine import ROOT, commit, machine
 from gpu.pieces import OtherMachine, load, missing, run_all, store
 from gpu.plan import FIGURES, plan, weights_of
-from gpu.report import faults, into_file, markdown
+from gpu.report import BEGIN, faults, markdown
 from vllm_prm.engine.compat import untested
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "gpu.json", ROOT / "docs" / "gpu.md"
@@ -84,7 +86,7 @@ def _finish(document: dict[str, Any], output: Path, arguments: argparse.Namespac
     text = markdown(document)
     print("\n" + text)
     if not arguments.tiny and output == RESULTS:
-        into_file(PAGE, text)
+        into_file(PAGE, text, BEGIN)
     print(f"results: {output}", file=sys.stderr)
     if left:
         print(f"{len(left)} pieces are left ({', '.join(left)}): run it again", file=sys.stderr)

@@ -45,8 +45,8 @@ def machine() -> dict[str, Any]:
 def commit() -> str:
     """Of the checkout that runs, "+" added if files differ from it; "unknown" outside a repository."""
     head = _said(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]).strip()
-    # The page and the results are what a run writes itself.
-    files = [".", ":!docs/gpu.md", ":!benchmarks/results"]
+    # The pages and the results are what a run writes itself.
+    files = [".", ":!docs/gpu.md", ":!docs/reliability.md", ":!benchmarks/results"]
     changed = _said(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", *files]).strip()
     return head + ("+" if changed else "") if head else "unknown"
 

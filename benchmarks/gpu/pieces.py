@@ -93,20 +93,23 @@ def run_all(
         result = {**run(piece), **stamp}
         document["pieces"][piece.name] = result
         store(path, document)
-        tell(f"    {result['outcome']} after {result['seconds']:.0f} s{_because(result)}")
+        tell(f"    {result['outcome']} after {result['seconds']:.0f} s {last_line(result)}")
     return []
 
 
-def _because(result: Mapping[str, Any]) -> str:
-    """The reason in one line: a traceback's last."""
+def last_line(result: Mapping[str, Any]) -> str:
+    """The reason in one line, a traceback's last; "" if there is none."""
     lines = str(result.get("why", "")).strip().splitlines()
-    return f": {lines[-1][:300]}" if lines else ""
+    return lines[-1][:300] if lines else ""
 
 
-def run(piece: Piece) -> dict[str, Any]:
-    """What became of one piece: outcome, seconds, date, its `answer`, and `why` unless it passed."""
-    with TemporaryDirectory(prefix="vllm-prm-gpu-") as folder:
-        answer_file, log = Path(folder) / "answer.json", Path(folder) / "log"
+def run(piece: Piece, log: Path | None = None) -> dict[str, Any]:
+    """What became of one piece: outcome, seconds, date, its `answer`, and `why` unless it passed.
+
+    log: where its output stays; None: nowhere.
+    """
+    with TemporaryDirectory(prefix="vllm-prm-piece-") as folder:
+        answer_file, log = Path(folder) / "answer.json", log or Path(folder) / "log"
         start = time.monotonic()
         status = _status(piece, [*piece.command, str(answer_file)], log)
         seconds = round(time.monotonic() - start, 1)

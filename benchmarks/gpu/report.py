@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from tables import table
 
 from gpu.pieces import PASSED
 
-BEGIN, END = "<!-- results: written by benchmarks/gpu, not by hand -->", "<!-- end of results -->"
+BEGIN = "<!-- results: written by benchmarks/gpu, not by hand -->"
 # Of a probability, in the mean, between two ways to score in bfloat16; scores of other tokens are 0.2 away.
 MEAN = 0.03
 NAMES = {
@@ -32,11 +33,11 @@ def markdown(document: Document) -> str:
         f"transformers {machine['transformers']}, Python {machine['python']}, vllm-prm {machine['vllm_prm']}.",
         *(["", "**Small shapes: these figures mean nothing.**"] if machine["tiny"] else []),
         "",
-        *_table(["piece", "outcome", "seconds", "date", "commit", ""], _pieces(document)),
+        *table(["piece", "outcome", "seconds", "date", "commit", ""], _pieces(document)),
     ]
     figures = list(_figures(document))
     if figures:
-        lines += ["", *_table(["figure", "ours", "against", "turns"], figures)]
+        lines += ["", *table(["figure", "ours", "against", "turns"], figures)]
     return "\n".join(lines) + "\n"
 
 
@@ -52,25 +53,6 @@ def faults(document: Document) -> list[str]:
             if not mean <= MEAN:
                 sentences.append(f"{shape}: scores of {way} are {mean:.2g} away from ours in the mean, allowed {MEAN}")
     return sentences
-
-
-def into_file(path: Path, text: str) -> None:
-    """Put `text` between the marks of the file. Raises ValueError if it has none."""
-    before, mark, after = path.read_text("utf-8").partition(BEGIN)
-    _, end, after = after.partition(END)
-    if not (mark and end):
-        raise ValueError(f"{path} has no {BEGIN} and {END}: put both where the results are to stand")
-    path.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", "utf-8")
-
-
-def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns of one width, so that it can be read as it is."""
-    cells = [titles, *([cell.replace("|", "/") for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def _pieces(document: Document) -> list[list[str]]:

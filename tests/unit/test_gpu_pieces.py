@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
+import tables
 from gpu import pieces, report
 from gpu.pieces import Piece
 
@@ -183,14 +184,14 @@ pieces.run(pieces.Piece("a", [sys.executable, "-c", {sleeps!r}], 600))
 
 def test_the_page_is_rewritten_between_its_marks_only(tmp_path):
     page = tmp_path / "gpu.md"
-    page.write_text(f"# GPU\n{report.BEGIN}\nold\n{report.END}\nlast\n")
-    report.into_file(page, "| new |")
-    assert page.read_text() == f"# GPU\n{report.BEGIN}\n\n| new |\n\n{report.END}\nlast\n"
+    page.write_text(f"# GPU\n{report.BEGIN}\nold\n{tables.END}\nlast\n")
+    tables.into_file(page, "| new |", report.BEGIN)
+    assert page.read_text() == f"# GPU\n{report.BEGIN}\n\n| new |\n\n{tables.END}\nlast\n"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="put both where the results are to stand"):
-        report.into_file(page, "| new |")
+        tables.into_file(page, "| new |", report.BEGIN)
 
 
 def test_the_page_has_its_marks():
     text = (ROOT / "docs" / "gpu.md").read_text("utf-8")
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    assert text.count(report.BEGIN) == text.count(tables.END) == 1

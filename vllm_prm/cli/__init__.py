@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `vllm-prm ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:  # no room, a disk that fails: what is written stays, and there is nothing of ours to mend
+        return _stopped(args, error, f"{error}.", status=1)
 
 
 def parsed(words: list[str]) -> argparse.Namespace:

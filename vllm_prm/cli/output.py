@@ -27,6 +27,10 @@ class ResumeError(PRMError):
     """The output file cannot be continued: it holds something else than the beginning of this run."""
 
 
+class WriteError(PRMError):
+    """There is no room for the output, or its disk fails. What is written stays."""
+
+
 class Output:
     """Answers as JSONL. A context manager; what stops a run inside it gets a note that says how the run can go on.
 
@@ -42,7 +46,9 @@ class Output:
         self._overwrite = overwrite
         self._whole = 0  # bytes at the file's beginning that are answers; whatever follows them is cut off
         self._cut = False
+        self._batch: list[bytes] = []
         self._stack = ExitStack()
+        self.half_read: list[Line] = []  # what `earlier` took off the input and found no answer to
         self._file: BinaryIO
 
     @property
@@ -58,16 +64,18 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Every other PRMError says what to change first, so "the same command" would be wrong advice.
-        if error is not None and (isinstance(error, EngineError) or not isinstance(error, PRMError)):
-            error.add_note(self._how_to_go_on())
+        if error is not None and (isinstance(error, EngineError | WriteError) or not isinstance(error, PRMError)):
+            error.add_note(self._how_to_go_on(error))
         with self._stack:
             if error is None:
                 self._cut_off()
+            self._write_batch()  # an interruption may come in the middle of one
 
     def earlier(self, lines: Iterator[Line], task: Task) -> Iterator[Answer]:
         """The answers that the file holds already. Takes their lines off `lines`.
 
-        Raises ResumeError at the first one that is not the task's answer to its line.
+        The last of them may be the error of half a line, of an input that was still being written: its line is whole
+        now and goes to `half_read`. Raises ResumeError at the first one that is not the task's answer to its line.
         """
         if self._path is None or self._overwrite:
             return
@@ -78,27 +86,51 @@ class Output:
             line = next(lines, None)
             if line is None:
                 raise ResumeError(f"{self._path} has more lines than the input{_OTHERWISE}")
-            fields = _checked(f"line {number} of {self._path}", text, line, task)
+            fields = _parsed(f"line {number} of {self._path}", text)
+            if _is_of_half(fields, line) and not self._file.readline().endswith(b"\n"):
+                self.half_read.append(line)
+                return
+            _check(f"line {number} of {self._path}", fields, line, task)
             self._whole += len(text)
             yield Answer(line, fields)
 
     def append(self, answer: Answer) -> None:
-        """Write an answer; at the end of a batch, make sure that it stays written."""
+        """Take an answer; at the end of a batch, write it and make sure that it stays written. Raises WriteError."""
         self._cut_off()
-        self._file.write(encoded(answer.fields))
+        self._batch.append(encoded(answer.fields))
         if answer.ends_batch:
-            self._file.flush()
+            self._write_batch()
+
+    def _write_batch(self) -> None:
+        """In one go, past the file's own buffer, which would try again what could not be written when it is closed."""
+        left, self._batch = b"".join(self._batch), []
+        if not left:
+            return
+        number, wrote = self._file.fileno(), 0
+        begin = os.fstat(number).st_size
+        try:
+            while wrote < len(left):
+                wrote += os.write(number, left[wrote:])
             if self._path is not None:
-                os.fsync(self._file.fileno())
+                os.fsync(number)
+        except BrokenPipeError:  # nobody reads on
+            raise
+        except OSError as error:
+            if self._path is not None:  # the lines that are whole stay
+                os.ftruncate(number, begin + left.rfind(b"\n", 0, wrote) + 1)
+            raise WriteError(f"cannot write {self.name}: {error.strerror}.") from error
 
     def _cut_off(self) -> None:
         if self._path is not None and not self._cut:
             self._file.truncate(self._whole)
             self._cut = True
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_go_on(self, error: BaseException) -> str:
         if self._path is None:
-            return "The lines printed so far are whole; with -o FILE a run can be continued by the same command"
+            so_far = (
+                "The last line may be cut" if isinstance(error, WriteError) else "The lines printed so far are whole"
+            )
+            return f"{so_far}; with -o FILE a run can be continued by the same command"
         if self._overwrite and not self._cut:
             return f"{self._path} is as it was"
         again = "the same command without --overwrite" if self._overwrite else "the same command"
@@ -116,7 +148,7 @@ class Unwritten(Output):
     def append(self, answer: Answer) -> None:
         return
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_go_on(self, error: BaseException) -> str:
         return "Nothing of it was written; with -o FILE a run can be continued by the same command"
 
 
@@ -128,14 +160,27 @@ def encoded(fields: Mapping[str, Any]) -> bytes:
         return json.dumps(fields).encode() + b"\n"
 
 
-def _checked(place: str, text: bytes, line: Line, task: Task) -> dict[str, Any]:
-    """The fields of a line of the output, if it is the task's answer to that line of the input."""
+def _parsed(place: str, text: bytes) -> dict[str, Any]:
+    """The fields of a line of the output. Raises ResumeError if it is no answer."""
     try:
         fields = json.loads(text)
     except ValueError:
         fields = None
     if not isinstance(fields, dict) or not ({"scored_by", "error"} & fields.keys()):
         raise ResumeError(f"{place} is not something that this command writes{_OTHERWISE}")
+    return fields
+
+
+def _is_of_half(fields: Mapping[str, Any], line: Line) -> bool:
+    """Whether the answer is the error of a line that was only the beginning of what it is now."""
+    if fields.keys() != {"line", "error"}:
+        return False
+    half = str(fields["line"])
+    return len(half) < len(line.text) and line.text.startswith(half)
+
+
+def _check(place: str, fields: Mapping[str, Any], line: Line, task: Task) -> None:
+    """Raises ResumeError if these are not the task's answer to that line of the input."""
     for name, value in task.repeated_fields(line).items():
         if name not in fields or not _same(fields[name], value):
             raise ResumeError(
@@ -146,7 +191,6 @@ def _checked(place: str, text: bytes, line: Line, task: Task) -> dict[str, Any]:
             f"{place} was made by {json.dumps(fields['scored_by'])}, "
             f"this run would write {json.dumps(task.made_by)}{_OTHERWISE}"
         )
-    return fields
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -49,7 +49,7 @@ def run_task(
         for answer in output.earlier(lines, task):
             counts.add(answer)
             collect(answer)
-        earlier, first = counts.answers, next(lines, None)
+        earlier, first = counts.answers, next(chain(output.half_read, lines), None)
         if first is not None:
             if earlier and not quiet:
                 say(f"{output.name} has {earlier:,} lines already; going on after them")

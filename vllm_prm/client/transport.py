@@ -31,6 +31,9 @@ _LONGEST_RETRY_AFTER_S = 60.0  # a server that asks for more than a minute is do
 _KEEP_IDLE_S = 4.0  # vLLM closes idle connections after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE); be the first to
 _SHARED_BY = 8  # requests under way per httpx client, which looks at all its connections several times a request
 _SESSION_HEADER = "X-Session-ID"  # vllm-router's for its policy consistent_hash (vllm-router 0.1.17)
+# Bytes of an answer, unpacked. 100,000 steps with the logits of two scoring tokens are some 6 MB of JSON, so what is
+# longer is no answer of ours; and a few bytes may unpack to more than a machine holds.
+_LONGEST_ANSWER = 1 << 28
 _CONNECT_S = 10.0  # a host that is there accepts within milliseconds; a wrong address never does
 
 
@@ -98,6 +101,11 @@ class Transport:
             is_last = attempt == self.max_retries
             try:
                 response = await self._send(method, path, content, session)
+            except httpx.DecodingError as error:
+                raise EngineError(
+                    f"{self.url}{path} answered with something that does not unpack as its Content-Encoding says "
+                    f"({error}). Is a proxy between?"
+                ) from error
             except httpx.TransportError as error:
                 if is_last or not _worth_retrying(error):
                     raise self._no_answer(error, attempt + 1) from error
@@ -115,7 +123,7 @@ class Transport:
         """What a page says; nothing if there is no such page, or no answer."""
         try:
             response = await self._send("GET", path, None)
-        except httpx.TransportError:
+        except (httpx.TransportError, httpx.DecodingError, EngineError):
             return ""
         return response.text if response.status_code == 200 else ""
 
@@ -125,7 +133,13 @@ class Transport:
         if session is not None:
             headers[_SESSION_HEADER] = session
         try:
-            return await client.request(method, path, content=content, headers=headers)
+            response = await client.send(
+                client.build_request(method, path, content=content, headers=headers), stream=True
+            )
+            try:
+                return await _whole(response)
+            finally:
+                await response.aclose()
         finally:
             self._places.put_nowait(client)
 
@@ -177,6 +191,25 @@ class Transport:
             tried = "once" if attempts == 1 else f"{attempts} times"
             return EngineError(f"{where} is overloaded or not ready (HTTP {status}, tried {tried}): {message}")
         return error_of(status, message, where)
+
+
+async def _whole(response: httpx.Response) -> httpx.Response:
+    """The response with its content, read. Raises EngineError if it is longer than any answer."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= _LONGEST_ANSWER and "Content-Encoding" not in response.headers:
+        await response.aread()
+        return response
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _LONGEST_ANSWER:
+            raise EngineError(
+                f"{response.request.url} answers with more than {_LONGEST_ANSWER >> 20} MiB, which is no answer to "
+                "this request. Is a vllm-prm there?"
+            )
+    headers = [(name, value) for name, value in response.headers.items() if name.lower() != "content-encoding"]
+    return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
 
 
 def _is_ours(path: str) -> bool:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from vllm_prm.errors import PRMError, RecipeError, RequestError
-from vllm_prm.prompts.encoding import Encoded, Text, encode_all
+from vllm_prm.prompts.encoding import Encoded, Text, encode_all, too_long
 from vllm_prm.prompts.tags import Tokenized, last_tokens_of_tags
 from vllm_prm.recipes.binding import BoundRecipe
 
@@ -160,14 +160,19 @@ def prompts_of(
     drafts: each with the number of its solution's steps, for messages. max_tokens: the longest prompt the model takes.
     """
     for batch in _batches(drafts):
-        texts = [text for draft, _ in batch for text in draft.texts]
+        errors = [too_long(_num_characters(draft), recipe.tokenizer, max_tokens) for draft, _ in batch]
+        fitting = [draft for (draft, _), error in zip(batch, errors, strict=True) if error is None]
+        texts = [text for draft in fitting for text in draft.texts]
         encoded = iter(encode_all(recipe, texts, batch[0][0].is_whole))  # all drafts of a recipe are of one kind
-        for draft, num_steps in batch:
+        for (draft, num_steps), error in zip(batch, errors, strict=True):
+            if error is not None:
+                yield error
+                continue
             its_texts = list(islice(encoded, len(draft.texts)))
             try:
                 yield _prompt(draft, draft.tokenized(recipe, its_texts, num_steps), recipe, num_steps, max_tokens)
-            except PRMError as error:
-                yield error
+            except PRMError as fault:
+                yield fault
 
 
 def _batches(drafts: Sequence[tuple[Draft, int]]) -> Iterator[list[tuple[Draft, int]]]:
@@ -176,12 +181,16 @@ def _batches(drafts: Sequence[tuple[Draft, int]]) -> Iterator[list[tuple[Draft, 
     characters = 0
     for draft, num_steps in drafts:
         batch.append((draft, num_steps))
-        characters += sum(len(text) for text, _ in draft.texts)
+        characters += _num_characters(draft)
         if characters >= _CHARACTERS_AT_ONCE:
             yield batch
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _num_characters(draft: Draft) -> int:
+    return sum(len(text) for text, _ in draft.texts)
 
 
 def _prompt(draft: Draft, tokenized: Tokenized, recipe: BoundRecipe, num_steps: int, max_tokens: int | None) -> Prompt:

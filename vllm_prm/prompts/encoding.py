@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from unicodedata import is_normalized
 
+from vllm_prm.errors import RequestError
 from vllm_prm.prompts.cuts import Cuts, cuts_of
 from vllm_prm.prompts.places import BytePlaces, OffsetPlaces, Places, byte_lengths
 from vllm_prm.prompts.prefixes import Prefix, prefixes_of
@@ -18,6 +20,10 @@ from vllm_prm.recipes.binding import BoundRecipe
 
 _NO_CUTS = Cuts()
 _LOOKED_UP = 3  # tags from the end on: a beam grows by a step or two, or is sent again
+
+# Characters that are always tokenized, whatever the tokenizer's pieces: a tenth of a second. Some tokenizers make one
+# token of any number of characters that they do not know.
+_ALWAYS_TOKENIZED = 100_000
 
 _KNOWN_MODULES = ("transformers.tokenization_utils", "vllm.tokenizers.hf")
 
@@ -122,6 +128,25 @@ def encode_all(recipe: BoundRecipe, texts: Sequence[Text], is_whole: bool) -> li
             token_ids, places, start, before = next(new)
             results.append(Encoded(text, token_ids, is_whole, places, start, before, cuts))
     return results
+
+
+def too_long(num_characters: int, tokenizer: Any, max_tokens: int | None) -> RequestError | None:
+    """The error of a prompt that cannot fit, so that it need not be tokenized to know: 10 MB take seconds, for which
+    others would wait. None if it may fit."""
+    if max_tokens is None or num_characters <= _ALWAYS_TOKENIZED:
+        return None
+    if num_characters <= max_tokens * _longest_piece(tokenizer):
+        return None
+    return RequestError(
+        f"the prompt has {num_characters} characters, more than the {max_tokens} tokens that the model takes can be; "
+        "send fewer or shorter steps, or serve with a larger --max-model-len"
+    )
+
+
+@lru_cache(maxsize=16)  # as `bind`
+def _longest_piece(tokenizer: Any) -> int:
+    """Characters of the vocabulary's longest entry."""
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def _known_prefix(recipe: BoundRecipe, text: Text, is_whole: bool, cuts: Cuts) -> tuple[int, Prefix] | None:

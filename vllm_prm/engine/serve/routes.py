@@ -32,7 +32,8 @@ from vllm.exceptions import VLLMNotFoundError
 from vllm_prm.engine.serve.bodies import prompts_response, reward_response, sample_response, score_response
 from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.page import page
-from vllm_prm.engine.serve.serving import PRMServing
+from vllm_prm.engine.serve.serving import PRMServing, error_info
+from vllm_prm.errors import ScorerError
 from vllm_prm.recipes.types import Aggregation
 from vllm_prm.wire import (
     PromptsRequest,
@@ -119,6 +120,8 @@ class _Route(APIRoute):
             except RequestValidationError as error:
                 message, param = explain(error.errors())
                 return _refusal(create_error_response(message, param=param))
+            except ScorerError as error:  # raised further, it would also close the connection
+                return JSONResponse({"error": (told := error_info(error)).model_dump()}, status_code=told.code)
             except HTTPException as error:  # FastAPI's, for a body that JSON's parser cannot even fail on properly
                 message = f"the body is not JSON in UTF-8, or is nested too deeply: {error.__cause__ or error.detail}"
                 return _refusal(create_error_response(message))
@@ -291,8 +294,6 @@ class RewardKey(AuthenticationMiddleware):
         if scope["type"] == "http" and scope["method"] != "OPTIONS":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             if path.rstrip("/") in (REWARD_PATH, SAMPLE_PATH) and not self.verify_token(Headers(scope=scope)):
-                # vLLM's own answer to a wrong key
-                return JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)(
-                    scope, receive, send
-                )
+                vllms = JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)  # to a wrong key
+                return vllms(scope, receive, send)
         return self.app(scope, receive, send)

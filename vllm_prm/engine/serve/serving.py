@@ -10,7 +10,9 @@ what is wrong with the server (an engine that died, a full queue) fails the whol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -29,8 +31,9 @@ from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.serve.ranks import Engines
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
-from vllm_prm.errors import PRMError, RequestError, ScorerError
+from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
+from vllm_prm.prompts.encoding import too_long
 from vllm_prm.questions import question_key
 from vllm_prm.recipes import bind
 from vllm_prm.recipes.pieces import piece_text
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
     from vllm_prm.questions import Question
     from vllm_prm.recipes import BoundRecipe, Recipe
+
+logger = logging.getLogger("vllm.vllm_prm")
 
 # What one solution can be wrong in: ours, vLLM's, and vLLM's that are still plain (its handlers answer those with 400).
 SOLUTION_ERRORS = (PRMError, VLLMClientError, ValueError)
@@ -204,7 +209,7 @@ class PRMServing(BaseServing):
         return awaitable
 
     def _scorings(self, solutions: Sequence[tuple[str | SeenQuestion, Sequence[str]]]) -> list[Scoring | PRMError]:
-        with planning(len(solutions)):
+        with planning(len(solutions)), _told():
             return scorings(solutions, self.bound_recipe, self._logits.longest)
 
     @property
@@ -212,7 +217,28 @@ class PRMServing(BaseServing):
         return not self.recipe.prompt_format.asks_again
 
     def _text_ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text))
+        if (error := too_long(len(text), self.tokenizer, self._logits.longest)) is not None:
+            raise error
+        with _told():
+            return list(self.tokenizer.encode(text))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What nobody foresaw while a prompt is made, as by a tokenizer that fails on a text, is that solution's error.
+
+    Raises EngineError in its place; the log has where it came from. In the tokenizer's thread: that there is none any
+    more, because the server ends, is the whole request's.
+    """
+    try:
+        yield
+    except SOLUTION_ERRORS:
+        raise
+    except Exception as error:
+        logger.exception("vllm-prm: a solution's prompt could not be made")
+        raise EngineError(
+            f"the prompt could not be made: {type(error).__name__}: {error}. The server's log says where"
+        ) from error
 
 
 class _ModelRequest:
