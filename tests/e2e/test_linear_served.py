@@ -6,6 +6,7 @@ import httpx
 import other_heads
 import pytest
 import vocabularies
+from collector import collecting
 from oracle import TOLERANCE
 from prompt_oracles import pure
 from server import serving
@@ -18,14 +19,23 @@ VOCABULARY = 151680
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def collector():
+    with collecting() as traces:
+        yield traces
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, collector):
     folder = tmp_path_factory.mktemp("linear") / "PURE-PRM-7B"
     logits = other_heads.token_classes(folder, vocabularies.qwen25(), vocabulary=VOCABULARY, bias=4.0)
     options = ("--task", "embed", "--dtype", "float32", "--block-size", "32", "--enforce-eager")
+    traced = ("--otlp-traces-endpoint", collector.url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_PLUGINS", "prm")
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        with serving(tmp_path_factory.mktemp("log") / "linear.log", str(folder), *options) as url:
+        patch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")  # milliseconds
+        with serving(tmp_path_factory.mktemp("log") / "linear.log", str(folder), *options, *traced) as url:
             yield url, logits
 
 
@@ -61,3 +71,22 @@ def test_the_routes(served):
     recipe = httpx.get(f"{url}/v1/prm/recipe", timeout=60).json()
     assert recipe["labels"] == ["bad", "good"]
     assert recipe["weights"] == [-1.0, 1.0]
+
+
+def test_a_trace_names_our_requests_and_shows_their_planning(served, collector):
+    """In the trace that the caller began, with the ids that stand in vLLM's log."""
+    url, _ = served
+    trace, name = "0af7651916cd43dd8448eb211c80319c", "search-17"
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-Id": name}
+    body = {"question": QUESTION, "candidates": [STEPS, STEPS[:2]]}
+    answer = httpx.post(f"{url}/v1/prm/score", json=body, headers=headers, timeout=60).json()
+    spans = collector.of_trace(trace, 4)
+    planned = {own["gen_ai.request.id"]: own for span, own in spans if span == "prm_planning"}
+    asked = {own["gen_ai.request.id"]: own for span, own in spans if span == "llm_request"}
+    assert len(planned) == len(asked) == 2
+    for (planned_id, plan), (asked_id, ask) in zip(sorted(planned.items()), sorted(asked.items()), strict=True):
+        assert planned_id.startswith(f"prm-{name}-")
+        assert asked_id.startswith(f"{planned_id}-")
+        assert plan["gen_ai.usage.prompt_tokens"] == ask["gen_ai.usage.prompt_tokens"]
+    tokens = sum(plan["gen_ai.usage.prompt_tokens"] for plan in planned.values())
+    assert tokens == answer["usage"]["prompt_tokens"]

@@ -17,7 +17,7 @@ import time
 import psutil
 import pytest
 from conftest import ROOT, TINY_PRM
-from readme import blocks
+from fenced import blocks
 
 sys.path.insert(0, str(ROOT / "examples"))
 from arithmetic import solution  # noqa: E402 - examples are no package

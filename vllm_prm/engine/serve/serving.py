@@ -30,6 +30,7 @@ from vllm_prm.engine.serve.pictures import Pictures
 from vllm_prm.engine.serve.planning import Planner
 from vllm_prm.engine.serve.pooled import Answer, PooledLogits
 from vllm_prm.engine.serve.ranks import Engines
+from vllm_prm.engine.serve.traces import traced
 from vllm_prm.engine.settings import adapter_of, recipe_settings, scores_by_generating
 from vllm_prm.errors import EngineError, PRMError, RequestError, ScorerError
 from vllm_prm.prompts import Prompt, Scoring, SeenQuestion, scorings
@@ -121,7 +122,7 @@ class PRMServing(BaseServing):
         return await counted(self._score(question, steps, caller, name))
 
     async def _score(self, question: Question, steps: Sequence[str], caller: Caller, name: str) -> StepScores:
-        scoring = await self._planned(question, steps, caller.looks)
+        scoring = await traced(self._planned(question, steps, caller.looks), self.engine, caller, name)
         scores: StepScores | None = None
         rounds = 0
         while scores is None:
