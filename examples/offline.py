@@ -1,4 +1,4 @@
-"""Score solutions in one process, without a server: what the README shows."""
+"""vLLM's own `LLM` with a recipe: the embedding of a text with step tags is the list of its step scores."""
 
 from vllm import LLM
 

@@ -46,9 +46,14 @@ class Serving(PRMServing):
 
     def __init__(self, executor: Executor, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
         self._executor = executor
+        self.engine = SimpleNamespace(is_tracing_enabled=self._is_tracing)
         self._planner = Planner(self._scorings, executor, 1)
         monkeypatch.setattr(vllm_prm.engine.serve.serving, "scorings", fails(error))
         self.tokenizer = SimpleNamespace(all_special_tokens=[], encode=fails(error))
+
+    @staticmethod
+    async def _is_tracing():
+        return False
 
     async def caller(self, model, priority, http_request):
         return Caller("prm-1", "m", None, 0, None)

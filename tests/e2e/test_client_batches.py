@@ -39,15 +39,15 @@ def singly(tiny_prm_url):
 @pytest.fixture
 def requests(monkeypatch):
     """The bodies that clients send, read where they leave."""
-    bodies: list[bytes] = []
-    send = httpx.AsyncClient.request
+    bodies: list[str] = []
+    send = httpx.AsyncClient.send
 
-    async def record(self, method, url, *, content=None, **options):
-        if content is not None:
-            bodies.append(content)
-        return await send(self, method, url, content=content, **options)
+    async def record(self, request, **options):
+        if request.content:
+            bodies.append(request.content.decode())
+        return await send(self, request, **options)
 
-    monkeypatch.setattr(httpx.AsyncClient, "request", record)
+    monkeypatch.setattr(httpx.AsyncClient, "send", record)
     return bodies
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -107,6 +108,12 @@ def test_curl(tiny_prm_url):
 def test_an_engine_in_the_same_process():
     out = ran(sys.executable, EXAMPLES / "best_of_n.py")
     assert out.splitlines()[-1] == "best: Step 3: 8 + 4 = 12"
+
+
+def test_vllms_own_llm():
+    right, wrong = ran(sys.executable, EXAMPLES / "offline.py", cwd=ROOT).splitlines()[-2:]
+    assert min(json.loads(right)) > 0.9
+    assert json.loads(wrong) == [pytest.approx(0.965, abs=1e-3), 0.0]
 
 
 def test_examples_are_short():

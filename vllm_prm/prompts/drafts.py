@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import accumulate, islice
 from typing import Any, Literal, Protocol
 
 from vllm_prm.errors import PRMError, RecipeError, RequestError
@@ -160,7 +161,10 @@ def prompts_of(
     drafts: each with the number of its solution's steps, for messages. max_tokens: the longest prompt the model takes.
     """
     for batch in _batches(drafts):
-        errors = [too_long(_num_characters(draft), recipe.tokenizer, max_tokens) for draft, _ in batch]
+        errors = [
+            too_long(_num_characters(draft), recipe.tokenizer, max_tokens, partial(_step_at, draft, num_steps))
+            for draft, num_steps in batch
+        ]
         fitting = [draft for (draft, _), error in zip(batch, errors, strict=True) if error is None]
         texts = [text for draft in fitting for text in draft.texts]
         encoded = iter(encode_all(recipe, texts, batch[0][0].is_whole))  # all drafts of a recipe are of one kind
@@ -191,6 +195,16 @@ def _batches(drafts: Sequence[tuple[Draft, int]]) -> Iterator[list[tuple[Draft, 
 
 def _num_characters(draft: Draft) -> int:
     return sum(len(text) for text, _ in draft.texts)
+
+
+def _step_at(draft: Draft, num_steps: int, character: int) -> str:
+    """Which step stands at a character of its texts, all of them in a row."""
+    if (step := draft.step) is None:
+        ((_, ends), *segments) = draft.texts
+        if segments:  # the question, and then each step
+            _, *ends = accumulate(len(text) for text, _ in draft.texts)
+        step = next((index for index, end in enumerate(ends) if end > character), num_steps - 1)
+    return f"step {step + 1} of {num_steps}"
 
 
 def _prompt(draft: Draft, tokenized: Tokenized, recipe: BoundRecipe, num_steps: int, max_tokens: int | None) -> Prompt:

@@ -6,7 +6,7 @@ library is asked by its own batch call, which uses every core (TOKENIZERS_PARALL
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -130,16 +130,23 @@ def encode_all(recipe: BoundRecipe, texts: Sequence[Text], is_whole: bool) -> li
     return results
 
 
-def too_long(num_characters: int, tokenizer: Any, max_tokens: int | None) -> RequestError | None:
+def too_long(
+    num_characters: int, tokenizer: Any, max_tokens: int | None, step_at: Callable[[int], str] | None = None
+) -> RequestError | None:
     """The error of a prompt that cannot fit, so that it need not be tokenized to know: 10 MB take seconds, for which
-    others would wait. None if it may fit."""
+    others would wait. None if it may fit.
+
+    step_at: which step stands at a character of the prompt ("step 3 of 5"), for the message.
+    """
     if max_tokens is None or num_characters <= _ALWAYS_TOKENIZED:
         return None
-    if num_characters <= max_tokens * _longest_piece(tokenizer):
+    most = max_tokens * _longest_piece(tokenizer)
+    if num_characters <= most:
         return None
+    late = "" if step_at is None else f": {step_at(most)} no longer fits, or one before it"
     return RequestError(
-        f"the prompt has {num_characters} characters, more than the {max_tokens} tokens that the model takes can be; "
-        "send fewer or shorter steps, or serve with a larger --max-model-len"
+        f"the prompt has {num_characters} characters, more than the {max_tokens} tokens that the model takes can "
+        f"be{late}; send fewer or shorter steps, or serve with a larger --max-model-len"
     )
 
 
