@@ -27,7 +27,7 @@ from typing import Any
 from routed import MODEL, OPTIONS, TOLERANCE, Solution, difference, post, searches, solution
 from serve import Server, serving
 from transformers import AutoTokenizer
-from turns import machine
+from turns import keep, machine
 
 from vllm_prm import PRMClient, find_recipe
 from vllm_prm.client.packing import SOLUTIONS_PER_REQUEST, packed
@@ -130,10 +130,8 @@ def main() -> None:
     if arguments.quick:
         arguments.questions, arguments.rounds, arguments.candidates = 4, 6, 16
     with tempfile.TemporaryDirectory() as folder:
-        line = json.dumps(measured(arguments, Path(folder)))
-    print(line)
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
+        document = measured(arguments, Path(folder))
+    keep(document, arguments.output)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import host_model
-from turns import machine
+from turns import keep, machine
 
 SOLUTIONS = Path(__file__).parent / "data" / "prmbench-180.jsonl"
 LONG = ("passes", "dialogue")  # many prompts a solution: fewer solutions
@@ -249,10 +249,7 @@ def main() -> None:
         table = measured(Path(folder), only, arguments)
     show(table)
     sizes = {"solutions": arguments.solutions, "repeats": arguments.repeats, "limits": LIMITS}
-    line = json.dumps({"benchmark": "host", **sizes, **table, "machine": machine()})
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    keep({"benchmark": "host", **sizes, **table, "machine": machine()}, arguments.output)
 
 
 def measured(folder: Path, only: list[str], arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:

@@ -45,7 +45,7 @@ import psutil
 from profiled_server import shares
 from serve import Server, serving
 from texts import Bodies, Solution, bodies_of, solutions
-from turns import machine
+from turns import keep, machine
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -252,10 +252,7 @@ def main() -> None:
                 check(ways, batch)
                 document["profile"] = profile(ways, batch, folder)
             report_profile(document["profile"], document["table"])
-    line = json.dumps(document | {"machine": machine()})
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    keep(document | {"machine": machine()}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ that generates and scores does the work of two: of a plain one that generates, a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -35,7 +34,7 @@ import psutil
 from model import build_model
 from serve import Server, serving
 from texts import Solution, solutions
-from turns import machine
+from turns import keep, machine
 from workloads import unique
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -186,10 +185,7 @@ def main() -> None:
             document["megabytes"] = held = {way: ways[way].megabytes() for way in ways}
     two = held["plain"] + held["pooling"]
     print(f"memory: {held['generated']} MB for one server that does both, {two} MB for two servers")
-    line = json.dumps(document | {"model": f"random Llama, {parameters} parameters", "machine": machine()})
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    keep(document | {"model": f"random Llama, {parameters} parameters", "machine": machine()}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ kernels, and vLLM's scheduler.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from turns import machine
+from turns import keep, machine
 
 TAG, SCORING = 12902, (648, 387)  # Math-Shepherd's; here only numbers
 STEPS = 13  # of a solution of PRMBench, the mean
@@ -118,10 +117,7 @@ def main() -> None:
         print(f"by {by:10} {row.pooler:8.1f} ms (least {row.least:.1f}), token ids {row.ids:.1f} ms")
         table[by] = {"pooler_ms": row.pooler, "pooler_least_ms": row.least, "token_ids_ms": row.ids}
     sizes = {"requests": arguments.requests, "tokens": arguments.tokens, "steps": STEPS, "calls": calls}
-    line = json.dumps({"benchmark": "pooler_host", **sizes, "table": table, "machine": machine()})
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
-    print(line)
+    keep({"benchmark": "pooler_host", **sizes, "table": table, "machine": machine()}, arguments.output)
 
 
 if __name__ == "__main__":

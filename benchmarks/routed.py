@@ -12,7 +12,6 @@ its processors.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from serve import Server, serving
-from turns import machine
+from turns import keep, machine
 
 from vllm_prm import PRMClient
 
@@ -203,10 +202,8 @@ def main() -> None:
     options.add_argument("--output", type=Path, help="keep the result here, one line of JSON")
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        line = json.dumps(measured(arguments, Path(folder)))
-    print(line)
-    if arguments.output:
-        arguments.output.write_text(line + "\n", encoding="utf-8")
+        document = measured(arguments, Path(folder))
+    keep(document, arguments.output)
 
 
 if __name__ == "__main__":

@@ -171,6 +171,11 @@ def finish(document: dict[str, Any], what: Checkpoint, output: Path | None) -> N
     }
     name = Path(what.model).name if what.parameters is None else f"random Llama, {what.parameters} parameters"
     document |= {"model": name, "settings": settings, "machine": machine()}
+    keep(document, output)
+
+
+def keep(document: dict[str, Any], output: Path | None) -> None:
+    """Print a result as one line of JSON, the last that a benchmark prints, and keep it if asked to."""
     line = json.dumps(document)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
