@@ -89,7 +89,7 @@ def elsewhere():
             exceptions,
             "VLLMNotFoundError",
             None,
-            "vllm.exceptions.VLLMNotFoundError cannot be imported: see engine/serve/routes.py",
+            "vllm.exceptions.VLLMNotFoundError cannot be imported: see engine/serve/refusals.py",
         ),
         (chat_utils(), "parse_chat_messages", None, "parse_chat_messages is gone: see engine/serve/pictures.py"),
         (BaseRenderer, "process_for_engine", elsewhere, "process_for_engine takes [], expected ['self', 'prompt', "),

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import sys
+
 import httpx
 import other_heads
 import pytest
 import vocabularies
 from collector import collecting
+from conftest import ROOT
 from oracle import TOLERANCE
 from prompt_oracles import pure
 from server import serving
 
 from vllm_prm import PRMClient
+from vllm_prm.engine.serve.ending import WORDS
+
+sys.path.append(str(ROOT / "benchmarks"))
+from faults.server import listener  # noqa: E402 - benchmarks are no package
 
 QUESTION = "What is 2 + 3 * 4 - 1, written as a number? Think about which operation comes first."
 STEPS = ["3 * 4 = 12", "2 + 12 = 14", "14 - 1 = 13. The answer is: 13"]
@@ -90,3 +100,30 @@ def test_a_trace_names_our_requests_and_shows_their_planning(served, collector):
         assert plan["gen_ai.usage.prompt_tokens"] == ask["gen_ai.usage.prompt_tokens"]
     tokens = sum(plan["gen_ai.usage.prompt_tokens"] for plan in planned.values())
     assert tokens == answer["usage"]["prompt_tokens"]
+
+
+def test_a_server_that_is_told_to_end_answers_everybody(served):
+    """The last of this file. vLLM alone leaves some of those who wait without an answer, and waits for them to go."""
+    url, _ = served
+    clients, soon_s = 48, 15
+
+    async def client(http, number):
+        statuses = []
+        while not statuses or statuses[-1] == 200:
+            body = {"question": f"{number} {len(statuses)} {QUESTION}", "candidates": [STEPS * 8, STEPS, STEPS[:1]]}
+            answer = await http.post(f"{url}/v1/prm/score", json=body)
+            statuses.append(answer.status_code)
+        return answer
+
+    async def told_to_end():
+        async with httpx.AsyncClient(timeout=soon_s, limits=httpx.Limits(max_connections=clients)) as http:
+            asking = [asyncio.create_task(client(http, number)) for number in range(clients)]
+            await asyncio.sleep(2)
+            os.kill(listener(url), signal.SIGTERM)
+            return await asyncio.gather(*asking, return_exceptions=True)
+
+    ends = asyncio.run(told_to_end())
+    assert not [end for end in ends if isinstance(end, httpx.TimeoutException)], "no answer, and nobody hung up"
+    answers = [end for end in ends if not isinstance(end, httpx.TransportError)]  # who came later found nobody
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["error"]["message"] for answer in answers} == {WORDS}

@@ -11,29 +11,24 @@ GET  /prm             a page to try all this on
 # No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
 
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
-from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
-from vllm.exceptions import VLLMNotFoundError
 
 from vllm_prm.engine.serve.bodies import prompts_response, reward_response, sample_response, score_response
 from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.page import page
-from vllm_prm.engine.serve.serving import PRMServing, error_info
-from vllm_prm.errors import ScorerError
+from vllm_prm.engine.serve.refusals import Refused, Route, serving_of
+from vllm_prm.engine.serve.serving import PRMServing
 from vllm_prm.recipes.types import Aggregation
 from vllm_prm.wire import (
     PromptsRequest,
@@ -46,7 +41,6 @@ from vllm_prm.wire import (
     SampleResponse,
     ScoreRequest,
     ScoreResponse,
-    explain,
 )
 
 REWARD_PATH, SAMPLE_PATH = "/get_reward", "/remote_rm"
@@ -99,36 +93,6 @@ _Aggregate = Annotated[
 ]
 
 
-class _Refused(Exception):
-    """vLLM's answer to a request that goes no further."""
-
-    def __init__(self, error: ErrorResponse) -> None:
-        self.error = error
-
-
-class _Route(APIRoute):
-    """A route that gives vLLM's refusals, and tells a malformed body in sentences, not as a Python list of faults."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except _Refused as refused:
-                return _refusal(refused.error)
-            except RequestValidationError as error:
-                message, param = explain(error.errors())
-                return _refusal(create_error_response(message, param=param))
-            except ScorerError as error:  # raised further, it would also close the connection
-                return JSONResponse({"error": (told := error_info(error)).model_dump()}, status_code=told.code)
-            except HTTPException as error:  # FastAPI's, for a body that JSON's parser cannot even fail on properly
-                message = f"the body is not JSON in UTF-8, or is nested too deeply: {error.__cause__ or error.detail}"
-                return _refusal(create_error_response(message))
-
-        return handler
-
-
 class _WireResponse(JSONResponse):
     """A body of the wire as JSON, written by pydantic in one pass.
 
@@ -139,7 +103,7 @@ class _WireResponse(JSONResponse):
         return content.model_dump_json(exclude_unset=True).encode()
 
 
-router = APIRouter(tags=["process reward model"], route_class=_Route, responses=_ERRORS)
+router = APIRouter(tags=["process reward model"], route_class=Route, responses=_ERRORS)
 
 
 @router.post(
@@ -173,7 +137,7 @@ async def score(
 async def prompts(
     request: Annotated[PromptsRequest, Body(openapi_examples=_PROMPTS_EXAMPLES)], raw_request: Request
 ) -> Response:
-    return _WireResponse(await prompts_response(_serving(raw_request), request))
+    return _WireResponse(await prompts_response(serving_of(raw_request), request))
 
 
 @router.get(
@@ -184,7 +148,7 @@ async def prompts(
     responses={200: {"model": RecipeResponse}},
 )
 async def recipe(raw_request: Request) -> Response:
-    return _WireResponse(await _serving(raw_request).describe())
+    return _WireResponse(await serving_of(raw_request).describe())
 
 
 @router.get("/prm", include_in_schema=False)
@@ -253,24 +217,13 @@ async def remote_rm(
     return JSONResponse(response.reward) if reply == "number" else _WireResponse(response)
 
 
-def _refusal(error: ErrorResponse) -> Response:
-    return JSONResponse(error.model_dump(), status_code=error.error.code)
-
-
 async def _asked(raw_request: Request, model: str | None = None, priority: int = 0) -> tuple[PRMServing, Caller]:
-    """Who is asked, and who asks. Raises _Refused for a model that is not served."""
-    serving = _serving(raw_request)
+    """Who is asked, and who asks. Raises Refused for a model that is not served."""
+    serving = serving_of(raw_request)
     caller = await serving.caller(model, priority, raw_request)
     if isinstance(caller, ErrorResponse):
-        raise _Refused(caller)
+        raise Refused(caller)
     return serving, caller
-
-
-def _serving(raw_request: Request) -> PRMServing:
-    serving_or_reason = getattr(raw_request.app.state, "prm_serving", None)
-    if isinstance(serving_or_reason, PRMServing):
-        return serving_or_reason
-    raise VLLMNotFoundError(serving_or_reason or "This server has no engine, so it scores nothing.")
 
 
 class RewardKey(AuthenticationMiddleware):

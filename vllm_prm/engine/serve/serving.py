@@ -24,6 +24,7 @@ from vllm.tracing import extract_trace_headers
 from vllm.utils.async_utils import make_async
 
 from vllm_prm.engine.serve.caller import Caller, concurrently
+from vllm_prm.engine.serve.ending import Ending
 from vllm_prm.engine.serve.generated import GeneratedLogits
 from vllm_prm.engine.serve.metrics import counted, planning
 from vllm_prm.engine.serve.pictures import Pictures
@@ -77,6 +78,7 @@ class PRMServing(BaseServing):
         super().__init__(models=models, model_config=engine_client.model_config, request_logger=request_logger)
         self.engine = engine_client
         self.recipe = recipe
+        self.ending = Ending(engine_client)
         # vLLM's own pool of threads for tokenizing: the event loop must not wait for a tokenizer.
         self._executor = engine_client.renderer._executor
         self._engines = Engines(engine_client.vllm_config)

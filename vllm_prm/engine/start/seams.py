@@ -203,6 +203,16 @@ def requests_name_an_engine() -> Iterator[str]:
         yield from says(llm, f"AsyncLLM.{name}", ["self.add_request("], moved)
 
 
+def an_engine_that_ends_is_heard() -> Iterator[str]:
+    ours = "engine/serve/ending.py"
+    launcher, llm = "vllm.entrypoints.launchers.launcher", "vllm.v1.engine.async_llm"
+    elsewhere = f"vLLM's launcher ends its engine otherwise, so requests may wait for ever then: see {ours}"
+    yield from says(launcher, "serve_http", ["engine_client.shutdown"], elsewhere)
+    told = f"AsyncLLM.shutdown ends the task that hands out answers otherwise; if it tells who waits, {ours} can go"
+    yield from says(llm, "AsyncLLM.shutdown", ["cancel_task_threadsafe(handler)"], told)
+    yield from takes("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", ("self", "e"), ours)
+
+
 def everything_we_import() -> Iterator[str]:
     """Also what is imported only when a server or an engine starts, or with a request."""
     for module, name, our_file in vllm_imports():
@@ -228,6 +238,7 @@ CHECKS: tuple[Callable[[], Iterator[str]], ...] = (
     images_are_vllms,
     http_routes,
     requests_name_an_engine,
+    an_engine_that_ends_is_heard,
     everything_we_import,
 )
 
