@@ -37,8 +37,9 @@ def checked_steps(value: Any, name: str = "steps", instead: str = "") -> list[st
     if not value:
         raise RequestError(f"{name} is empty: there are no steps to score; give at least one")
     for number, step in enumerate(value, 1):
-        place = f"step {number} of {len(value)}" + (f" in {name}" if name != "steps" else "")
-        if not checked_text(step, place).strip():
+        if not isinstance(step, str) or half_character(step) or not step.strip():
+            place = f"step {number} of {len(value)}" + (f" in {name}" if name != "steps" else "")
+            checked_text(step, place)
             raise RequestError(
                 f"{place} is empty; leave it out, because nothing can be said about it and every later score would "
                 "move by one"
@@ -48,6 +49,8 @@ def checked_steps(value: Any, name: str = "steps", instead: str = "") -> list[st
 
 def half_character(text: str) -> str | None:
     """What is wrong with a text that holds half of a surrogate pair, which no tokenizer reads; None if it does not."""
+    if text.isascii():
+        return None
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -70,7 +70,8 @@ def by_the_old_rule(recipe, draft, num_steps):
     positions = []
     for end, step in zip(draft.tag_ends, steps, strict=True):
         beginning = token_ids if end == len(draft.text) else encode(draft.text[:end])
-        if token_ids[: len(beginning)] != beginning or not recipe.tag_ends_at(beginning, len(beginning)):
+        is_tag = len(beginning) - 1 in _occurrences(recipe.step_tags, beginning)
+        if token_ids[: len(beginning)] != beginning or not is_tag:
             raise RequestError(_not_a_token(recipe, token_ids, beginning, f"step {step + 1} of {num_steps}"))
         positions.append(len(beginning) - 1)
     return token_ids, positions

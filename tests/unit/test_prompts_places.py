@@ -40,10 +40,12 @@ def test_lengths_give_what_offsets_give(family, is_whole):
     by_offsets = tokenizer(texts, add_special_tokens=is_whole).encodings
     for text, result, encoding in zip(texts, encoded(family, texts, is_whole), by_offsets, strict=True):
         assert isinstance(result.places, BytePlaces)
-        for end in range(1, len(text)):
-            expected = OffsetPlaces(encoding).count_before(end)
-            if expected is not None or "trimmed" not in family:  # trimmed offsets leave spaces to no token
-                assert result.places.count_before(end) == expected, (text, end)
+        ends = range(-1, len(text))
+        found = result.places.counts_before(ends)
+        assert found[0] is None
+        for end, count, expected in zip(ends, found, OffsetPlaces(encoding).counts_before(ends), strict=True):
+            if end and (expected is not None or "trimmed" not in family):  # trimmed offsets leave spaces to no token
+                assert count == expected, (text, end)
 
 
 def test_a_text_that_nfc_changes_is_placed_by_offsets():

@@ -25,18 +25,20 @@ def ends_in_text(
     ends: by index of the message, whose content is text, ascending indices into it. Templates may trim a turn. Raises
     RecipeError if a turn is not in the text, or one of its ends was trimmed off.
     """
-    text_ends, cursor = [], 0
+    text_ends: list[int] = []
+    cursor = 0
     for index, message in enumerate(messages):
+        asked = ends.get(index, ())
         for content in texts_in(message["content"]):
             start, trimmed, length = _placed(text, content, cursor)
-            for end in ends.get(index, ()):
-                if start < 0 or end - trimmed > length:
+            if asked:
+                if start < 0 or asked[-1] - trimmed > length:
                     raise RecipeError(
                         f"recipe {recipe.recipe.name!r}: this tokenizer's chat template changes the turn "
                         f"{content!r:.80}, so the tags in it cannot be found; serve the chat template that came with "
                         "the model"
                     )
-                text_ends.append(start + end - trimmed)
+                text_ends += [start + end - trimmed for end in asked]
             if start >= 0:
                 cursor = start + length
     return tuple(text_ends)
@@ -46,9 +48,10 @@ def _placed(text: str, content: str, cursor: int) -> tuple[int, int, int]:
     """Where a turn stands in the text from `cursor` on (-1: nowhere), characters trimmed off its front, its length."""
     core = content.strip()
     start = text.find(core, cursor)
-    if len(core) == len(content):
-        return start, 0, len(core)
+    length = len(core)
+    if length == len(content):
+        return start, 0, length
     trimmed = len(content) - len(content.lstrip())
     if start >= trimmed and text.startswith(content, start - trimmed):  # the template trims nothing
         return start - trimmed, 0, len(content)
-    return start, trimmed, len(core)
+    return start, trimmed, length

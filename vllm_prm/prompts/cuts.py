@@ -84,13 +84,18 @@ class Cuts:
             place -= 1
         return 0
 
-    def ends_in_added(self, text: str, end: int, token_id: int) -> bool:
-        """Whether this token, whose last character is text[end - 1], is an added one."""
-        return (token := self.added.get(token_id)) is not None and text.endswith(token, 0, end)
+    def between(self, text: str, end: int, before: int, after: int) -> bool:
+        """Whether the tokens up to `before`, whose last character is text[end - 1], are those of text[:end].
 
-    def begins_added(self, text: str, start: int, token_id: int) -> bool:
-        """Whether this token, whose first character is text[start], is an added one."""
-        return (token := self.added.get(token_id)) is not None and text.startswith(token, start)
+        after: the next token, whose first character is text[end].
+        """
+        if self.merges_only or self.at(text, end):
+            return True
+        token = self.added.get(before)
+        if token is not None and text.endswith(token, 0, end):
+            return True
+        token = self.added.get(after)
+        return token is not None and text.startswith(token, end)
 
 
 _NONE = Cuts()

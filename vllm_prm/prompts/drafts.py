@@ -105,8 +105,8 @@ class AnswersDraft:
     def tokenized(self, recipe: BoundRecipe, texts: Sequence[Encoded], num_steps: int) -> Tokenized:
         (encoded,) = texts
         counts = {}
-        for index, start in enumerate(self.answer_starts):
-            count = encoded.count_before(recipe, start)
+        found = encoded.counts_before(recipe, self.answer_starts)
+        for index, (start, count) in enumerate(zip(self.answer_starts, found, strict=True)):
             if count is None:
                 step = index if self.step is None else self.step
                 raise RequestError(

@@ -49,24 +49,28 @@ class Encoded:
     cuts: Cuts = _NO_CUTS
     counts: Mapping[int, int] = field(default_factory=dict)
 
-    def count_before(self, recipe: BoundRecipe, end: int) -> int | None:
-        """How many of the tokens are those of text[:end]; None if that text has others.
+    def counts_before(self, recipe: BoundRecipe, ends: Sequence[int]) -> list[int | None]:
+        """How many of the tokens are those of text[:end], for each of ascending ends; None if that text has others.
 
         Known where a cut proves it, or else looked at: text[:end] is tokenized, from the last cut before `end`.
         """
+        return [self._count_before(recipe, end, count) for end, count in zip(ends, self._placed(ends), strict=True)]
+
+    def _count_before(self, recipe: BoundRecipe, end: int, placed: int | None) -> int | None:
         if end == len(self.text):
             return len(self.token_ids)
         if (count := self.counts.get(end)) is not None:
             return count
-        count = self._place(end)
-        if count is not None and self._proves(end, count):
-            return count
+        if placed is not None:
+            before, after = self.token_ids[placed - 1 : placed + 1]
+            if self.cuts.between(self.text, end, before, after):
+                return placed
         beginning = self.beginning(recipe, end)
         return len(beginning) if self.token_ids[: len(beginning)] == beginning else None
 
     def beginning(self, recipe: BoundRecipe, end: int) -> list[int]:
         """The tokens of text[:end], made anew from the last cut before `end`."""
-        if (cut := self.cuts.last(self.text, end)) and (count := self._place(cut)) is not None:
+        if (cut := self.cuts.last(self.text, end)) and (count := self._placed([cut])[0]) is not None:
             return [*self.token_ids[:count], *recipe.encode_part(self.text[cut:end])]
         return recipe.encode_text(self.text[:end]) if self.is_whole else recipe.encode_part(self.text[:end])
 
@@ -76,29 +80,23 @@ class Encoded:
         last_tag: index into the text just after it. counts: tokens of text[:end] for each end that was looked up.
         """
         cut = self.cuts.last(self.text, last_tag - 1)
-        if cut > self.start and (count := self._place(cut)) is not None:
+        if cut > self.start and (count := self._placed([cut])[0]) is not None:
             before_cut = {end: number for end, number in counts.items() if end <= cut}
             prefixes = prefixes_of(recipe.tokenizer)
             prefixes.keep(_context(recipe, self.is_whole), self.text[:cut], self.token_ids[:count], before_cut)
 
-    def _place(self, end: int) -> int | None:
-        """How many tokens stand before text[end], if one ends just there and the next one begins there."""
-        place = end - self.start
-        if self.places is None or place < 0:
-            return None
-        if place == 0 < self.start:
-            return self.before
-        count = self.places.count_before(place)
-        return None if count is None else self.before + count
-
-    def _proves(self, end: int, count: int) -> bool:
-        """Whether the `count` tokens that stand before `end` are those of text[:end]."""
-        return (
-            self.cuts.merges_only
-            or self.cuts.at(self.text, end)
-            or self.cuts.ends_in_added(self.text, end, self.token_ids[count - 1])
-            or self.cuts.begins_added(self.text, end, self.token_ids[count])
-        )
+    def _placed(self, ends: Sequence[int]) -> list[int | None]:
+        """How many tokens stand before text[end], for each end, if one ends just there and the next begins there."""
+        if self.places is None:
+            return [None] * len(ends)
+        start, before = self.start, self.before
+        counts = self.places.counts_before([end - start for end in ends] if start else ends)
+        if not start:
+            return counts
+        return [
+            before if end == start > 0 else None if count is None else before + count
+            for end, count in zip(ends, counts, strict=True)
+        ]
 
 
 def encode_all(recipe: BoundRecipe, texts: Sequence[Text], is_whole: bool) -> list[Encoded]:
@@ -185,11 +183,12 @@ def _batch(recipe: BoundRecipe, texts: Sequence[str], special: bool) -> list[tup
         return []
     tokenizer = recipe.tokenizer
     if cuts_of(tokenizer).between_words and _is_as_loaded(tokenizer.backend_tokenizer) and all(map(_is_plain, texts)):
-        lengths = byte_lengths(tokenizer)
-        encodings = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=special)
+        lengths, backend = byte_lengths(tokenizer), tokenizer.backend_tokenizer
+        encodings = backend.encode_batch_fast(texts, add_special_tokens=special)
+        adds = special and backend.num_special_tokens_to_add(False) > 0
         results: list[tuple[list[int], Places]] = []
         for text, encoding in zip(texts, encodings, strict=True):
-            token_ids, added = encoding.ids, encoding.special_tokens_mask if special else None
+            token_ids, added = encoding.ids, encoding.special_tokens_mask if adds else None
             results.append((token_ids, BytePlaces(text, token_ids, lengths, added)))
         return results
     batch = tokenizer(

@@ -12,7 +12,7 @@ from vllm_prm.errors import RecipeError
 from vllm_prm.prompts.chats import Message, ends_in_text, render, turn
 from vllm_prm.prompts.drafts import AnswersDraft, Draft, SegmentsDraft, TextDraft
 from vllm_prm.prompts.pictures import Content, between
-from vllm_prm.prompts.texts import fill_question, fill_step, stripped
+from vllm_prm.prompts.texts import fill_question, fill_steps, stripped
 from vllm_prm.recipes.binding import BoundRecipe
 
 
@@ -33,7 +33,7 @@ class Solution:
     def of(cls, question: Content, steps: list[str], recipe: BoundRecipe) -> Solution:
         prompt_format = recipe.prompt_format
         question, steps = stripped(question, steps, prompt_format)
-        written = tuple(fill_step(prompt_format, number, step) for number, step in enumerate(steps, 1))
+        written = tuple(fill_steps(prompt_format, steps))
         return cls(recipe, fill_question(prompt_format, question), tuple(steps), written)
 
     @property
@@ -83,12 +83,12 @@ def chat(solution: Solution) -> Draft:
 
 
 def turns(solution: Solution) -> Draft:
-    messages, tag_ends = solution.opening, {}
+    messages, tag = solution.opening, solution.recipe.tag
+    answers = range(len(messages) + 1, len(messages) + 2 * len(solution.steps), 2)
     for index in range(len(solution.steps)):
         messages.append(solution.user_turn(index))
-        tag_ends[len(messages)] = [len(solution.recipe.tag)]
-        messages.append(turn("assistant", solution.recipe.tag))
-    return _chat_draft(solution, messages, tag_ends)
+        messages.append(turn("assistant", tag))
+    return _chat_draft(solution, messages, dict.fromkeys(answers, [len(tag)]))
 
 
 def passes(solution: Solution, index: int, earlier_passes: str, this_pass: str) -> Draft:
@@ -131,7 +131,7 @@ def judge_in_one_chat(solution: Solution) -> Draft:
 def judge_one_step(solution: Solution, index: int) -> Draft:
     """The chat that asks about one step: question, the steps before it, this step and what is asked, in one turn."""
     prompt_format = solution.recipe.prompt_format
-    earlier = [fill_step(prompt_format, k, step, is_asked=False) for k, step in enumerate(solution.steps[:index], 1)]
+    earlier = fill_steps(prompt_format, solution.steps[:index], is_asked=False)
     content = solution.question_text + solution.recipe.separator.join([*earlier, solution.written_steps[index]])
     text = render(solution.recipe, [*solution.opening, turn("user", content.strip())], begin_answer=True)
     return AnswersDraft(text, (len(text),), step=index)

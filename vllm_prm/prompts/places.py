@@ -9,16 +9,19 @@ That gives the places without the tokenizers library's own offsets, whose making
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 
 
 class Places(Protocol):
-    def count_before(self, character: int) -> int | None:
-        """How many tokens text[:character] has, if one ends just there and another begins there; None if not known."""
+    def counts_before(self, characters: Sequence[int]) -> list[int | None]:
+        """How many tokens text[:character] has, for each, if one ends just there and another begins there; else None.
+
+        characters: ascending. Those below 0, which are of no interest, have None.
+        """
         ...
 
 
@@ -28,16 +31,19 @@ class OffsetPlaces:
     def __init__(self, encoding: Any) -> None:
         self._encoding = encoding
 
-    def count_before(self, character: int) -> int | None:
+    def counts_before(self, characters: Sequence[int]) -> list[int | None]:
+        length = len(self._encoding)
+        if not length or self._encoding.token_to_sequence(length - 1) is None:
+            # The tokenizer adds special tokens at the end, so the beginning of a text ends otherwise.
+            return [None] * len(characters)
+        return [None if character < 0 else self._count_before(character) for character in characters]
+
+    def _count_before(self, character: int) -> int | None:
         following = self._encoding.char_to_token(character)
         if not following or self._encoding.token_to_chars(following)[0] != character:
             return None
         before = self._encoding.token_to_chars(following - 1)
-        if before is None or before[1] != character:
-            return None
-        if self._encoding.token_to_sequence(len(self._encoding) - 1) is None:
-            return None  # the tokenizer adds special tokens at the end, so the beginning of a text ends otherwise
-        return int(following)
+        return int(following) if before is not None and before[1] == character else None
 
 
 class BytePlaces:
@@ -53,22 +59,42 @@ class BytePlaces:
         self._token_ids = token_ids
         self._lengths = lengths
         self._added = added
+        self._ends: np.ndarray | None = None
 
-    def count_before(self, character: int) -> int | None:
-        end = character if self._text.isascii() else len(self._text[:character].encode())
-        index = bisect_left(self._ends, end)
-        return index + 1 if index < len(self._ends) - 1 and self._ends[index] == end else None
+    def counts_before(self, characters: Sequence[int]) -> list[int | None]:
+        if self._ends is None:
+            self._ends = self._token_ends()
+        if not len(self._ends):
+            return [None] * len(characters)
+        offsets = self._offsets(characters)
+        indices = self._ends.searchsorted(offsets)
+        found, last = self._ends.take(indices, mode="clip").tolist(), len(self._ends) - 1
+        return [
+            index + 1 if end == offset and index < last else None
+            for index, offset, end in zip(indices.tolist(), offsets, found, strict=True)
+        ]
 
-    @cached_property
-    def _ends(self) -> list[int]:
+    def _offsets(self, characters: Sequence[int]) -> Sequence[int]:
+        """Where these characters stand in the text's bytes."""
+        if self._text.isascii():
+            return characters
+        offsets, offset, before = [], 0, 0
+        for character in characters:
+            if character >= 0:
+                offset += len(self._text[before:character].encode())
+                before = character
+            offsets.append(offset if character >= 0 else -1)
+        return offsets
+
+    def _token_ends(self) -> np.ndarray:
         """Where each token ends, in bytes; nothing if added tokens end the text, or the tokens are not the text."""
         lengths = self._lengths[np.frombuffer(array("I", self._token_ids), np.uint32)]
-        if self._added is not None:
+        if self._added:
             if self._added[-1]:
-                return []
-            lengths[np.array(self._added, dtype=bool)] = 0
-        ends: list[int] = lengths.cumsum(dtype=np.int64).tolist()
-        return ends if ends and ends[-1] == len(self._text.encode()) else []
+                return lengths[:0]
+            lengths[np.frombuffer(bytes(self._added), bool)] = 0
+        ends = lengths.cumsum(dtype=np.int64)
+        return ends if len(ends) and ends[-1] == len(self._text.encode()) else ends[:0]
 
 
 @lru_cache(maxsize=16)  # as many as `bind` keeps

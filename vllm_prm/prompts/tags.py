@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vllm_prm.errors import RequestError
@@ -35,10 +36,11 @@ def last_tokens_of_tags(
         if len(occurrences) == len(tag_ends):
             encoded.remember(recipe, tag_ends[-1], {})
             return Tokenized(token_ids, occurrences)
-    tag_positions = []
-    for tag, end in enumerate(tag_ends):
-        count = encoded.count_before(recipe, end)
-        if count is None or not recipe.tag_ends_at(token_ids, count):
+    tag_positions, single = [], {tag[0] for tag in recipe.step_tags if len(tag) == 1}
+    for tag, (end, count) in enumerate(zip(tag_ends, encoded.counts_before(recipe, tag_ends), strict=True)):
+        if count is None or (
+            token_ids[count - 1] not in single and not _ends_in_tag(recipe.step_tags, token_ids, count)
+        ):
             raise RequestError(_not_a_token(recipe, token_ids, encoded.beginning(recipe, end), step_of(tag)))
         tag_positions.append(count - 1)
     counts = {end: position + 1 for end, position in zip(tag_ends, tag_positions, strict=True)}
@@ -51,19 +53,21 @@ def positions_of_tags(recipe: BoundRecipe, token_ids: list[int]) -> list[int]:
     return [last + recipe.recipe.offset for last in _occurrences(recipe.step_tags, token_ids)]
 
 
+def _ends_in_tag(tags: Sequence[tuple[int, ...]], token_ids: list[int], count: int) -> bool:
+    """Whether the first `count` tokens end with a step tag."""
+    return any(tuple(token_ids[max(0, count - len(tag)) : count]) == tag for tag in tags)
+
+
 def _occurrences(tags: Sequence[tuple[int, ...]], token_ids: list[int]) -> list[int]:
     """Positions of the last token of every tag, ascending."""
-    positions = set()
+    positions: set[int] = set()
     for tag in tags:
-        start = len(tag) - 1
-        for _ in range(token_ids.count(tag[-1])):
-            try:
-                position = token_ids.index(tag[-1], start)
-            except ValueError:  # the last ones stand before `start`
-                break
-            if len(tag) == 1 or tuple(token_ids[position + 1 - len(tag) : position + 1]) == tag:
-                positions.add(position)
-            start = position + 1
+        position = len(tag) - 2
+        with suppress(ValueError):  # no more of them
+            while True:
+                position = token_ids.index(tag[-1], position + 1)
+                if len(tag) == 1 or tuple(token_ids[position + 1 - len(tag) : position + 1]) == tag:
+                    positions.add(position)
     return sorted(positions)
 
 

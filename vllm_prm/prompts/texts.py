@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from vllm_prm.errors import RequestError
@@ -23,16 +24,19 @@ def fill_question(prompt_format: PromptFormat, question: Content) -> Content:
     return between(before, question, after)
 
 
-def fill_step(prompt_format: PromptFormat, number: int, step: str, is_asked: bool = True) -> str:
-    """The step as the prompt writes it, without its tag; `number` counts from 1.
+def fill_steps(prompt_format: PromptFormat, steps: Sequence[str], is_asked: bool = True) -> list[str]:
+    """A solution's steps, from its first one on, as the prompt writes them, without tags.
 
-    is_asked: with what the template writes after the step, which is the question about it where the model is asked.
+    is_asked: with what the template writes after a step, which is the question about it where the model is asked.
     """
     before, after = prompt_format.step.replace("{rubric}", prompt_format.rubric).split("{step}")
     after = after if is_asked else ""
     numbered = _numbered(before)
-    before = "" if numbered is not None and numbered.match(step) else before.replace("{k}", str(number))
-    return before + step + after.replace("{k}", str(number))
+    written = []
+    for number, step in enumerate(steps, 1):
+        start = "" if numbered is not None and numbered.match(step) else before.replace("{k}", str(number))
+        written.append(start + step + after.replace("{k}", str(number)))
+    return written
 
 
 @lru_cache(maxsize=64)

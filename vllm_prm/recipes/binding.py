@@ -63,10 +63,6 @@ class BoundRecipe:
         """Ids of a text that brings its own special tokens, or of a part of a prompt."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def tag_ends_at(self, token_ids: list[int], end: int) -> bool:
-        """Whether token_ids[:end] ends with a step tag."""
-        return any(tuple(token_ids[max(0, end - len(tag)) : end]) == tag for tag in self.step_tags)
-
 
 @lru_cache(maxsize=16)  # a process serves one tokenizer with one recipe; tests more. `get_vocab` takes 0.1 s
 def bind(recipe: Recipe, tokenizer: Any) -> BoundRecipe:
