@@ -124,15 +124,25 @@ def ratio(seconds: dict[str, list[float]], way: str, *others: str) -> float:
     )
 
 
-def planning(recipe: Any, solutions: list[Solution], repeats: int) -> dict[str, Any]:
-    """Planning against the tokenizer alone, ids compared first."""
-    from vllm_prm.prompts import Scoring, scorings
+def drafts_of(recipe: Any, solutions: Sequence[Solution]) -> list[list[Any]]:
+    """Each solution's first prompts, before they are tokenized."""
     from vllm_prm.prompts.layouts import Solution as Written
     from vllm_prm.prompts.rounds import rounds_of
 
-    drafts = [rounds_of(Written.of(question, steps, recipe)).drafts() for question, steps in solutions]
-    texts = [text for its_drafts in drafts for draft in its_drafts for text, _ in draft.texts]
-    whole, tokenizer = drafts[0][0].is_whole, recipe.tokenizer
+    return [rounds_of(Written.of(question, steps, recipe)).drafts() for question, steps in solutions]
+
+
+def texts_of(drafts: Sequence[Sequence[Any]]) -> list[str]:
+    """What the tokenizer is asked: a prompt, or where the recipe says so, its question and each of its steps."""
+    return [text for its_drafts in drafts for draft in its_drafts for text, _ in draft.texts]
+
+
+def planning(recipe: Any, solutions: list[Solution], repeats: int) -> dict[str, Any]:
+    """Planning against the tokenizer alone, ids compared first."""
+    from vllm_prm.prompts import Scoring, scorings
+
+    drafts = drafts_of(recipe, solutions)
+    texts, whole, tokenizer = texts_of(drafts), drafts[0][0].is_whole, recipe.tokenizer
     planned = scorings(solutions, recipe)
     for scoring, its_drafts, solution in zip(planned, drafts, solutions, strict=True):
         assert scoring.prompts == Scoring(*solution, recipe).prompts
@@ -167,11 +177,12 @@ def ready_prompts(solutions: Sequence[Solution], recipe: Any) -> list[tuple[list
 def scoring(host: Host, recipe: Any, solutions: list[Solution], repeats: int) -> dict[str, Any]:
     """PRM.score_batch against the tokenizer and LLM.encode; scores compared first. For kinds that ask once."""
     ready = ready_prompts(solutions, recipe)
-    texts = host.tokenizer.batch_decode([token_ids for token_ids, _ in ready])
+    drafts = drafts_of(recipe, solutions)
+    texts, whole = texts_of(drafts), drafts[0][0].is_whole
     largest_difference = compared(host.score(solutions), host.encode(ready), recipe)
     ways: Ways = {
         "score_batch": lambda: host.score(solutions),
-        "tokenizer": lambda: host.tokenizer(texts, add_special_tokens=False),
+        "tokenizer": lambda: host.tokenizer(texts, add_special_tokens=whole),
         "ready": lambda: host.encode(ready),
     }
     row: dict[str, Any] = {"largest_score_difference": largest_difference, "engine_ms": {}}
