@@ -15,7 +15,7 @@ from vllm_prm.prompts import scorings
 from vllm_prm.prompts.encoding import encode_all
 from vllm_prm.prompts.prefixes import Prefixes, prefixes_of
 
-# Continuations per family. The long form: PRM_CONTINUATIONS=100000 (20 minutes).
+# Continuations per family. The long form: PRM_CONTINUATIONS=100000 (half an hour).
 CONTINUATIONS = int(os.environ.get("PRM_CONTINUATIONS", "300"))
 
 
