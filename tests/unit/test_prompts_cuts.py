@@ -14,7 +14,7 @@ from vllm_prm.prompts.cuts import cuts_of
 from vllm_prm.prompts.encoding import encode_all, is_fast
 
 # Texts per family. The long form, an hour: PRM_CUTS_TEXTS=100000.
-TEXTS = int(os.environ.get("PRM_CUTS_TEXTS", "150"))
+TEXTS = int(os.environ.get("PRM_CUTS_TEXTS", "100"))
 
 
 class Plain:
