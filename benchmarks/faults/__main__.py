@@ -40,7 +40,10 @@ def main() -> None:
     options.logs.mkdir(parents=True, exist_ok=True)
     at = commit()  # what runs, whatever is committed meanwhile
     todo = [] if options.merge else [piece for piece in pieces if piece.name in options.pieces]
-    for piece in todo or ([] if options.merge else missing(pieces, document)):
+    todo = todo or ([] if options.merge else missing(pieces, document))
+    if not todo and not options.merge:
+        print(f"every piece has its result in {options.output}; --again forgets them, a piece's name runs it again")
+    for piece in todo:
         print(f"{piece.name} (at most {piece.limit_s:.0f} s, {options.logs})", file=sys.stderr, flush=True)
         result = {**run(piece, options.logs / f"{piece.name}.log"), "commit": at}
         print(f"    {result['outcome']} after {result['seconds']:.0f} s {last_line(result)}", file=sys.stderr)
