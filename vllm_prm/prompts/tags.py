@@ -36,7 +36,8 @@ def last_tokens_of_tags(
         if len(occurrences) == len(tag_ends):
             encoded.remember(recipe, tag_ends[-1], {})
             return Tokenized(token_ids, occurrences)
-    tag_positions, single = [], {tag[0] for tag in recipe.step_tags if len(tag) == 1}
+    tag_positions = []
+    single = {tag[0] for tag in recipe.step_tags if len(tag) == 1}  # nearly all are: looked up, they need no slice
     for tag, (end, count) in enumerate(zip(tag_ends, encoded.counts_before(recipe, tag_ends), strict=True)):
         if count is None or (
             token_ids[count - 1] not in single and not _ends_in_tag(recipe.step_tags, token_ids, count)

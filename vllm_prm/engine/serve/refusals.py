@@ -52,7 +52,7 @@ class Route(APIRoute):
             except Exception:
                 if not _is_ending(request):
                     raise
-                # Not its fault, nor anybody's: a status that clients and routers send again.
+                # Not the request's fault: a status that says to send it again.
                 return refusal(create_error_response(WORDS, "ServiceUnavailable", HTTPStatus.SERVICE_UNAVAILABLE))
 
         return handler
