@@ -7,8 +7,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -99,7 +99,8 @@ def listening(app) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+    config = uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=20)  # seconds
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -111,6 +112,21 @@ def listening(app) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@asynccontextmanager
+async def listening_beside(app) -> AsyncIterator[str]:
+    """`listening`, for a client in this event loop.
+
+    A server that stops waits for the rest of a request whose head it has. The client can only send that while its loop
+    runs, so the wait for the server's end is in another thread.
+    """
+    server = listening(app)
+    url = await asyncio.to_thread(server.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 def scored(*logits) -> StepScores:

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from misbehaving import Server, listening, scored
+from misbehaving import Server, listening, listening_beside, scored
 from responses import score_response, solutions_of
 
 from vllm_prm.client import AsyncPRMClient, PRMClient
@@ -214,11 +214,8 @@ def test_an_entry_that_is_no_answer_costs_only_itself(url, server):
 def test_a_server_that_dies_between_packs(server):
     """Those that were answered keep their scores; what is left is asked once, not once per request."""
 
-    class Stopped(Exception):
-        pass
-
     async def everything():
-        with listening(server.app) as url:
+        async with listening_beside(server.app) as url:
             client = AsyncPRMClient(url, max_retries=0, max_concurrency=4, solutions_per_request=4)
             task = asyncio.create_task(client.score_batch(items, on_error="return", progress=False))
             while server.asked["score"] < 3:
