@@ -83,6 +83,11 @@ def _remote_rm(beams: list[Known]) -> Ask:
     return Ask("/remote_rm?reply=object", body, [beam.scores], lambda answer: [answer["step_scores"]])
 
 
+def _values(beams: list[Known]) -> Ask:
+    body = {"input_str": [beam.text for beam in beams]}
+    return Ask("/worker_value_inference", body, [beam.scores for beam in beams], lambda answer: answer["value"])
+
+
 def _entries(answer: Any) -> Scores:
     return _data(answer, "step_scores")
 
@@ -91,5 +96,5 @@ def _data(answer: Any, field: str) -> Scores:
     return [entry[field] for entry in sorted(answer["data"], key=lambda entry: entry["index"])]
 
 
-KINDS = (_one, _candidates, _inputs, embeddings, _pooling, _get_reward, _remote_rm)
-WEIGHTS = (6, 4, 2, 3, 1, 2, 2)  # a search asks for one or for all of a question's; the others now and then
+KINDS = (_one, _candidates, _inputs, embeddings, _pooling, _get_reward, _remote_rm, _values)
+WEIGHTS = (6, 4, 2, 3, 1, 2, 2, 2)  # a search asks for one or for all of a question's; the others now and then

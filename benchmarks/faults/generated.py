@@ -27,6 +27,7 @@ PATHS = (
     "/v1/prm/recipe",
     "/get_reward",
     "/remote_rm",
+    "/worker_value_inference",
     "/v1/embeddings",
     "/pooling",
 )

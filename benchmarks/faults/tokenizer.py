@@ -53,6 +53,7 @@ def raises(server: Server, trees: Sequence[Sequence[Known]]) -> dict[str, Any]:
             ("/v1/prm/prompts", bad),
             ("/get_reward", {"query": [WORD]}),
             ("/remote_rm", {"prompt": WORD, "response": "1 + 1 = 2"}),
+            ("/worker_value_inference", {"input_str": [WORD]}),
         ):
             begun = time.monotonic()
             answer = http.post(path, json=body)

@@ -18,17 +18,18 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm_prm.engine.serve.bodies import reward_response, score_response
 from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.endpoints import PRMEndpoints
-from vllm_prm.engine.serve.routes import REWARD_PATH, SAMPLE_PATH
+from vllm_prm.engine.serve.routes import REWARD_PATH, SAMPLE_PATH, STACK_PATHS, VALUES_PATH
 from vllm_prm.errors import RecipeError
 from vllm_prm.recipes import load_recipe
 from vllm_prm.scores import StepScores
 from vllm_prm.wire import RewardRequest, ScoreRequest
 
-PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), ("POST", REWARD_PATH), ("POST", SAMPLE_PATH))
+PATHS = (("POST", "/v1/prm/score"), ("GET", "/v1/prm/recipe"), *(("POST", path) for path in STACK_PATHS))
 BODIES = {
     "/v1/prm/score": {"question": "q", "steps": ["a"]},
     REWARD_PATH: {"query": ["a"]},
     SAMPLE_PATH: {"prompt": "q", "response": "a"},
+    VALUES_PATH: {"input_str": "a"},
 }
 
 
@@ -122,8 +123,8 @@ def test_the_key(monkeypatch, authorization, v1, reward):
     monkeypatch.setenv("VLLM_PLUGINS", "prm")
     headers = {"Authorization": authorization} if authorization else {}
     client = app("--api-key", "key", "second")
-    assert [answer.status_code for answer in asked(client, **headers)] == [v1, v1, reward, reward]
-    for path in (REWARD_PATH, SAMPLE_PATH):
+    assert [answer.status_code for answer in asked(client, **headers)] == [v1, v1, *[reward] * len(STACK_PATHS)]
+    for path in STACK_PATHS:
         assert client.post(f"{path}/", content="{", headers=headers, follow_redirects=False).status_code != 200
 
 
@@ -131,8 +132,8 @@ def test_the_key_of_the_environment(monkeypatch):
     monkeypatch.setenv("VLLM_PLUGINS", "prm")
     monkeypatch.setenv("VLLM_API_KEY", "env")
     client = app()
-    assert [answer.status_code for answer in asked(client)] == [401] * 4
-    assert [answer.status_code for answer in asked(client, Authorization="Bearer env")] == [404] * 4
+    assert [answer.status_code for answer in asked(client)] == [401] * len(PATHS)
+    assert [answer.status_code for answer in asked(client, Authorization="Bearer env")] == [404] * len(PATHS)
 
 
 def test_other_paths_keep_their_own_rules(monkeypatch):

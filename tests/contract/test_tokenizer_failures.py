@@ -27,6 +27,7 @@ BODIES = {
     "/v1/prm/prompts": {"question": "q", "steps": ["a"]},
     "/get_reward": {"query": ["a ки"]},
     "/remote_rm": {"prompt": "q", "response": "a"},
+    "/worker_value_inference": {"input_str": ["a ки"]},
 }
 
 

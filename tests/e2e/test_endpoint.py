@@ -363,6 +363,7 @@ def test_bad_reward_options(http, query, message):
         ("GET", "/v1/prm/recipe"),
         ("POST", "/get_reward"),
         ("POST", "/get_reward/"),
+        ("POST", "/worker_value_inference"),
     ],
 )
 def test_the_api_key_guards_every_route(url, method, path, headers):
@@ -380,7 +381,8 @@ def test_a_client_with_a_wrong_key_is_told_so(url, monkeypatch):
 
 def test_openapi_page(http):
     page = http.get("/openapi.json").json()
-    ours = ("post", "/v1/prm/score"), ("post", "/v1/prm/prompts"), ("get", "/v1/prm/recipe"), ("post", "/get_reward")
+    stacks = [("post", path) for path in ("/get_reward", "/remote_rm", "/worker_value_inference")]
+    ours = [("post", "/v1/prm/score"), ("post", "/v1/prm/prompts"), ("get", "/v1/prm/recipe"), *stacks]
     for method, path in ours:
         route = page["paths"][path][method]
         assert route["tags"] == ["process reward model"]

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from score_requests import QUESTION, RIGHT, WRONG
-from stacks.documented import CHATML, MESSAGES, PAGE, SOLUTIONS, run, words
+from stacks.documented import CHATML, MESSAGES, PAGE, SOLUTIONS, TOO_LONG, openr_text, run, words
 
 from vllm_prm import PRMClient
 from vllm_prm.errors import RequestError
@@ -161,8 +161,9 @@ def test_slime_and_vime(tiny_prm_url, scores, lowest, prompt):
     ("query", "body", "says"),
     [
         ("", {"prompt": QUESTION}, "response: is missing"),
-        ("", {"prompt": [], "response": "a"}, "prompt"),
-        ("", {"prompt": 7, "response": "a"}, "prompt"),
+        ("", {"prompt": [], "response": "a"}, "prompt: list should have at least 1 item"),
+        ("", {"prompt": 7, "response": "a"}, "prompt: input should be a valid string, found the number 7"),
+        ("", {"prompt": [{"role": "user", "content": 7}], "response": "a"}, "prompt.0.content: input should be"),
         ("", {"prompt": [{"role": "system", "content": "x"}], "response": "a"}, "none from the user"),
         ("?aggregate=sum_log", {"prompt": QUESTION, "response": "a"}, "sum_log gives 0 to the best"),
         ("?aggregate=max", {"prompt": QUESTION, "response": "a"}, "'sum_log'"),
@@ -194,6 +195,39 @@ def test_openrlhf(tiny_prm_url, lowest, prompt):
     answer = httpx.post(url, json={"query": queries, "prompts": [prompt] * 3, "labels": ["12"] * 3}).json()
     assert answer["rewards"] == answer["scores"] == lowest
     assert answer["extra_logs"]["prm_unscored"] == [0, 0, 1]
+
+
+def test_openr(tiny_prm_url, scores):
+    """OpenR at 54ae004, reason/inference/value.py: some texts, or one, to the address that was registered."""
+    registered = json.loads(words("OpenR", tiny_prm_url)[-1])
+    assert "math-shepherd" in registered["worker_status"]["model_names"][0]  # how OpenR's evaluate.py chooses the tag
+    address = f"{registered['worker_name']}/worker_value_inference"
+    texts = [openr_text(solution) for solution in (SOLUTIONS[0], TOO_LONG, SOLUTIONS[1])]
+    answer = httpx.post(address, headers={"User-Agent": "FastChat Client"}, json={"input_str": texts}).json()
+    right, wrong = (pytest.approx(list(one.step_scores), abs=1e-6) for one in scores)
+    assert (answer["input"], answer["value"]) == (texts, [right, [], wrong])
+    assert list(answer["errors"]) == ["1"]
+    assert "512" in answer["errors"]["1"]
+    answer = httpx.post(address, json={"input_str": texts[2]}).json()
+    assert answer == {"input": texts[2], "value": wrong, "errors": {}}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "input_str: is missing"),
+        ({"input_str": []}, "input_str: list should have at least 1 item"),
+        (
+            {"input_str": ["a ки", ["a question", "an answer"]]},
+            "input_str.1: input should be a valid string, found a list of 2",
+        ),
+        ({"input_str": ["a ки", "a \n\n\n\n\n b"]}, r"input_str 1: no step tag (▁ки) in 'a \n\n\n\n\n b'"),
+    ],
+)
+def test_bad_texts(tiny_prm_url, body, says):
+    answer = httpx.post(f"{tiny_prm_url}/worker_value_inference", json=body)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
 
 
 def test_every_section_is_tested_somewhere():

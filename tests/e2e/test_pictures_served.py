@@ -274,8 +274,12 @@ def test_the_page_sends_images(served, host, tmp_path):
 
 def test_trainers_routes_take_texts_only(served):
     """Their requests have no place for images; the refusal says which route has."""
-    for route, body in (("get_reward", {"query": ["q"], "images": [data_url(picture(1))]}), ("remote_rm", {})):
-        body = body or {"prompt": [{"role": "user", "content": sent(1)}], "response": "\n".join(STEPS)}
+    images = {"images": [data_url(picture(1))]}
+    for route, body in (
+        ("get_reward", {"query": ["q"], **images}),
+        ("remote_rm", {"prompt": [{"role": "user", "content": sent(1)}], "response": "\n".join(STEPS)}),
+        ("worker_value_inference", {"input_str": "q", **images}),
+    ):
         answer = httpx.post(f"{served[0]}/{route}", json=body)
         assert answer.status_code == 400
         assert "Send questions with images to /v1/prm/score" in answer.json()["error"]["message"]

@@ -102,6 +102,13 @@ def test_areal(tiny_prm_url, lowest):
     assert given["rewards"] == given["of_messages"] == lowest
 
 
+@installed("fastchat")
+def test_openr(tiny_prm_url, scores):
+    given = asks("openr", tiny_prm_url)
+    right, wrong = (pytest.approx(list(one.step_scores), abs=1e-6) for one in scores)
+    assert given == {"values": [right, wrong, []], "of_one": wrong}
+
+
 @installed("skyrl_gym", "make setup")
 def test_skyrl(tiny_prm_url, scores, lowest):
     import skyrl_gym

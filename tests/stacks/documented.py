@@ -28,6 +28,14 @@ SOLUTIONS = [text(RIGHT), text(WRONG), ""]  # the last one cannot be scored
 CHATML = f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
 
+TOO_LONG = "12 + 5 = 17 " * 1000  # as one step
+
+
+def openr_text(solution: str) -> str:
+    """What OpenR makes of it (reason/inference/rm_call.py at 54ae004), with the format and the tag that its
+    reason/evaluation/evaluate.py has for Math-Shepherd."""
+    return f"{QUESTION} " + " ки\n".join([*solution.split("\n"), ""])
+
 
 def block(stack: str, url: str, generator: str = GENERATOR) -> str:
     """The code in the section of that name, asking that server."""

@@ -9,5 +9,6 @@ its_hub.py           its_hub's process reward model
 search_and_learn.py  search-and-learn's PRM
 
 No module imports its stack: it has the methods that the stack calls. TRL takes `PRMClient.reward_fn()`, and OpenRLHF,
-slime and vime ask the server themselves (`/get_reward`, `/remote_rm`). Each module says which version was read.
+slime, vime and OpenR ask the server themselves (`/get_reward`, `/remote_rm`, `/worker_value_inference`). Each module
+says which version was read.
 """

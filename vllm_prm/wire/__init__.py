@@ -2,7 +2,7 @@
 
 types.py    the bodies of requests and responses
 prompts.py  those of one route: what the model reads
-rewards.py  those of RL stacks
+rewards.py  those of RL stacks and of OpenR
 arrays.py   rows of numbers in them, as lists or packed
 faults.py   what is wrong with a body, in sentences
 """
@@ -10,7 +10,15 @@ faults.py   what is wrong with a body, in sentences
 from vllm_prm.wire.arrays import packed, unpacked
 from vllm_prm.wire.faults import explain
 from vllm_prm.wire.prompts import PromptsRequest, PromptsResponse, PromptTokens
-from vllm_prm.wire.rewards import Reply, RewardRequest, RewardResponse, SampleRequest, SampleResponse
+from vllm_prm.wire.rewards import (
+    Reply,
+    RewardRequest,
+    RewardResponse,
+    SampleRequest,
+    SampleResponse,
+    ValuesRequest,
+    ValuesResponse,
+)
 from vllm_prm.wire.types import (
     CachedTokens,
     ErrorInfo,
@@ -43,6 +51,8 @@ __all__ = [
     "ScoreResponse",
     "Solution",
     "Usage",
+    "ValuesRequest",
+    "ValuesResponse",
     "explain",
     "packed",
     "unpacked",

@@ -8,6 +8,7 @@ from typing import Any
 from vllm_prm.inputs import shown
 
 OURS = "prm"  # the type of a fault whose message is a sentence of ours already
+ONE, SEVERAL = "[one]", "[several]"  # tags of a union's branches: they stand in a fault's path, and are no field
 _MAX_FAULTS = 5  # told in one message: the first says what to mend, a list of thousands says nothing
 
 
@@ -21,7 +22,7 @@ def explain(faults: Sequence[Any]) -> tuple[str, str | None]:
 def _explained(fault: Any) -> tuple[str, str | None]:
     if not isinstance(fault, Mapping):
         return str(fault), None
-    loc = list(fault["loc"])
+    loc = [part for part in fault["loc"] if part not in (ONE, SEVERAL)]
     if loc[:1] in (["body"], ["query"]):
         loc = loc[1:]
     kind = fault["type"]

@@ -1,4 +1,4 @@
-"""The bodies of `POST /get_reward` and `/remote_rm`, the shapes of RL stacks, as pydantic models.
+"""The bodies of `POST /get_reward`, `/remote_rm` and `/worker_value_inference`, the shapes of RL stacks and of OpenR.
 
 They are texts. A question's images have no place in them, and a reward that was given without looking at the images
 would be wrong without a word: requests with images are refused.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from vllm_prm.wire.faults import OURS
-from vllm_prm.wire.types import Text
+from vllm_prm.wire.faults import ONE, OURS, SEVERAL
+from vllm_prm.wire.types import ONE_OR_SEVERAL, Text
+
+_OneText = Annotated[Text, Tag(ONE)]
 
 # Where trainers keep images: TRL's data sets `image` and `images`, vLLM's prompts `multi_modal_data`.
 _IMAGE_FIELDS = ("image", "images", "multi_modal_data")
@@ -95,13 +97,13 @@ class Message(BaseModel):
     """One message of a conversation. Other fields, such as tool calls, are ignored."""
 
     role: Text
-    content: Text | list[dict[str, Any]] | None = None
+    content: Annotated[_OneText | Annotated[list[dict[str, Any]], Tag(SEVERAL)], ONE_OR_SEVERAL] | None = None
 
 
 class SampleRequest(BaseModel):
     """slime's and vime's remote reward model request: one sample. Other fields are ignored, but images are refused."""
 
-    prompt: Text | Annotated[list[Message], Field(min_length=1)] = Field(
+    prompt: Annotated[_OneText | Annotated[list[Message], Field(min_length=1), Tag(SEVERAL)], ONE_OR_SEVERAL] = Field(
         description="The prompt as the policy reads it, with or without its chat template, or as messages."
     )
     response: Text = Field(description="What the policy wrote; it is split into steps.")
@@ -120,3 +122,23 @@ class SampleResponse(BaseModel):
     step_scores: list[float] = Field(description="Empty for a response that could not be scored.")
     first_error: int | None = Field(description="0-based index of the first step that scores below 0.5; null: none.")
     error: str | None = Field(description="Why `on_error` gave the reward; null where the response was scored.")
+
+
+class ValuesRequest(BaseModel):
+    """OpenR's request to its reward model worker. Other fields are ignored, but images are refused."""
+
+    input_str: Annotated[_OneText | Annotated[list[Text], Field(min_length=1), Tag(SEVERAL)], ONE_OR_SEVERAL] = Field(
+        description="Question and solution as one text, each step ended by the step tag; or several such texts."
+    )
+
+    _no_images = model_validator(mode="before")(_without_images)
+
+
+class ValuesResponse(BaseModel):
+    """OpenR reads `value`, and counts a text without values as the worst."""
+
+    input: str | list[str]
+    value: list[float] | list[list[float]] = Field(
+        description="The step scores of the text, or of each; none for a text that could not be scored."
+    )
+    errors: dict[int, str] = Field(description="Why, by index of the text.")

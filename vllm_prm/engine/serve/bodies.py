@@ -1,4 +1,4 @@
-"""The bodies of `POST /v1/prm/score`, `/get_reward` and `/remote_rm`: requests of the wire -> responses of the wire."""
+"""What our routes answer, those of RL stacks and of OpenR too: requests of the wire -> responses of the wire."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from vllm_prm.engine.serve.caller import concurrently
-from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, error_info
+from vllm_prm.engine.serve.serving import SOLUTION_ERRORS, TaglessError, error_info
 from vllm_prm.errors import RequestError, ScorerError
 from vllm_prm.prompts import split_steps
 from vllm_prm.reward import Reward, question_of, solution_of
@@ -23,6 +23,7 @@ from vllm_prm.wire import (
     ScoreResponse,
     Solution,
     Usage,
+    ValuesResponse,
     packed,
 )
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from vllm_prm.engine.serve.caller import Caller
     from vllm_prm.engine.serve.serving import PRMServing
     from vllm_prm.scores import StepScores
-    from vllm_prm.wire import PromptsRequest, RewardRequest, SampleRequest, ScoreRequest
+    from vllm_prm.wire import PromptsRequest, RewardRequest, SampleRequest, ScoreRequest, ValuesRequest
 
 
 async def score_response(serving: PRMServing, request: ScoreRequest, caller: Caller) -> ScoreResponse | ErrorInfo:
@@ -155,6 +156,28 @@ async def sample_response(
         step_scores=list(reward.step_scores),
         first_error=None if isinstance(result, Exception) else result.first_error(),
         error=reward.error,
+    )
+
+
+async def values_response(serving: PRMServing, request: ValuesRequest, caller: Caller) -> ValuesResponse:
+    """The step scores of each text, at the step tags in it.
+
+    Raises RequestError, which names the text, for one without a step tag: OpenR ends each of its texts with a tag, so
+    it asks with another recipe's. A text that cannot be scored otherwise, such as one that is too long, has no values.
+    """
+    texts = [request.input_str] if isinstance(request.input_str, str) else request.input_str
+    results = await concurrently(
+        _scores_or_error(serving.score_text(text, caller, str(index))) for index, text in enumerate(texts)
+    )
+    errors = {index: result for index, result in enumerate(results) if isinstance(result, Exception)}
+    for index, error in errors.items():
+        if isinstance(error, TaglessError):
+            raise RequestError(f"input_str {index}: {error}")
+    values = [[] if isinstance(result, Exception) else list(result.step_scores) for result in results]
+    return ValuesResponse(
+        input=request.input_str,
+        value=values[0] if isinstance(request.input_str, str) else values,
+        errors={index: str(error) for index, error in errors.items()},
     )
 
 

@@ -1,11 +1,12 @@
 """Our HTTP routes; endpoints.py puts them on vLLM's API server.
 
-POST /v1/prm/score    step scores of solutions, given as (question, steps)
-POST /v1/prm/prompts  what the model reads of a solution, token by token
-GET  /v1/prm/recipe   what the server reads
-POST /get_reward      the same model as OpenRLHF's remote reward model
-POST /remote_rm       and as slime's and vime's
-GET  /prm             a page to try all this on
+POST /v1/prm/score            step scores of solutions, given as (question, steps)
+POST /v1/prm/prompts          what the model reads of a solution, token by token
+GET  /v1/prm/recipe           what the server reads
+POST /get_reward              the same model as OpenRLHF's remote reward model
+POST /remote_rm               and as slime's and vime's
+POST /worker_value_inference  and as OpenR's
+GET  /prm                     a page to try all this on
 """
 
 # No `from __future__ import annotations`: FastAPI resolves the handlers' types through vLLM's decorators.
@@ -24,7 +25,13 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.middleware.authenticate import AuthenticationMiddleware
 from vllm.entrypoints.serve.utils.api_utils import load_aware_call, validate_json_request, with_cancellation
 
-from vllm_prm.engine.serve.bodies import prompts_response, reward_response, sample_response, score_response
+from vllm_prm.engine.serve.bodies import (
+    prompts_response,
+    reward_response,
+    sample_response,
+    score_response,
+    values_response,
+)
 from vllm_prm.engine.serve.caller import Caller
 from vllm_prm.engine.serve.page import page
 from vllm_prm.engine.serve.refusals import Refused, Route, serving_of
@@ -41,9 +48,11 @@ from vllm_prm.wire import (
     SampleResponse,
     ScoreRequest,
     ScoreResponse,
+    ValuesRequest,
+    ValuesResponse,
 )
 
-REWARD_PATH, SAMPLE_PATH = "/get_reward", "/remote_rm"
+REWARD_PATH, SAMPLE_PATH, VALUES_PATH = STACK_PATHS = "/get_reward", "/remote_rm", "/worker_value_inference"
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {
@@ -87,6 +96,9 @@ _SAMPLE_EXAMPLES: Any = {
     "slime's and vime's": {
         "value": {"prompt": _QUESTION, "response": f"Step 1: {_RIGHT[0]}\nStep 2: {_RIGHT[1]}", "label": "8"}
     }
+}
+_VALUES_EXAMPLES: Any = {
+    "OpenR's": {"value": {"input_str": [f"{_QUESTION} Step 1: {_RIGHT[0]} ки\nStep 2: {_RIGHT[1]} ки\n"]}}
 }
 _Aggregate = Annotated[
     Aggregation | None, Query(description="How step scores become the reward; default: the recipe's.")
@@ -217,6 +229,23 @@ async def remote_rm(
     return JSONResponse(response.reward) if reply == "number" else _WireResponse(response)
 
 
+@router.post(
+    VALUES_PATH,
+    summary="OpenR's reward model worker",
+    description="The step scores of texts in which each step ends with the recipe's step tag, in the shape that OpenR "
+    "asks its reward model worker for. A text that cannot be scored has no values, and the errors say why.",
+    dependencies=[Depends(validate_json_request)],
+    responses={200: {"model": ValuesResponse}},
+)
+@with_cancellation  # type: ignore[untyped-decorator]
+@load_aware_call  # type: ignore[untyped-decorator]
+async def worker_value_inference(
+    request: Annotated[ValuesRequest, Body(openapi_examples=_VALUES_EXAMPLES)], raw_request: Request
+) -> Response:
+    serving, caller = await _asked(raw_request)
+    return _WireResponse(await values_response(serving, request, caller))
+
+
 async def _asked(raw_request: Request, model: str | None = None, priority: int = 0) -> tuple[PRMServing, Caller]:
     """Who is asked, and who asks. Raises Refused for a model that is not served."""
     serving = serving_of(raw_request)
@@ -246,7 +275,7 @@ class RewardKey(AuthenticationMiddleware):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] != "OPTIONS":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.rstrip("/") in (REWARD_PATH, SAMPLE_PATH) and not self.verify_token(Headers(scope=scope)):
+            if path.rstrip("/") in STACK_PATHS and not self.verify_token(Headers(scope=scope)):
                 vllms = JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)  # to a wrong key
                 return vllms(scope, receive, send)
         return self.app(scope, receive, send)

@@ -65,6 +65,10 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+class TaglessError(RequestError):
+    """A text that has no step tag of the recipe: whoever wrote it has another recipe in mind."""
+
+
 class PRMServing(BaseServing):
     """One per API server whose model has a recipe."""
 
@@ -183,8 +187,8 @@ class PRMServing(BaseServing):
         if not len(logits):
             tags = " or ".join(tag.spelled for tag in self.recipe.step_tag)
             if not tags:
-                raise RequestError(f"recipe {self.recipe.name!r} has no step tag; send a question and its steps")
-            raise RequestError(f"no step tag ({tags}) in {text[:60]!r}; each step ends with one")
+                raise TaglessError(f"recipe {self.recipe.name!r} has no step tag; send a question and its steps")
+            raise TaglessError(f"no step tag ({tags}) in {text[:60]!r}; each step ends with one")
         return StepScores.from_logits(logits, self.recipe, len(token_ids), num_cached_tokens)
 
     async def describe(self) -> RecipeResponse:
