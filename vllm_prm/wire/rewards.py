@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, Tag, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from vllm_prm.wire.faults import ONE, OURS, SEVERAL
-from vllm_prm.wire.types import ONE_OR_SEVERAL, Text
+from vllm_prm.wire.types import Text
 
+# Chooses a field's branch, a text or a list, by what was sent: the faults told are those of that branch alone.
+_ONE_OR_SEVERAL = Discriminator(lambda value: SEVERAL if isinstance(value, list) else ONE)
 _OneText = Annotated[Text, Tag(ONE)]
 
 # Where trainers keep images: TRL's data sets `image` and `images`, vLLM's prompts `multi_modal_data`.
@@ -97,13 +99,13 @@ class Message(BaseModel):
     """One message of a conversation. Other fields, such as tool calls, are ignored."""
 
     role: Text
-    content: Annotated[_OneText | Annotated[list[dict[str, Any]], Tag(SEVERAL)], ONE_OR_SEVERAL] | None = None
+    content: Annotated[_OneText | Annotated[list[dict[str, Any]], Tag(SEVERAL)], _ONE_OR_SEVERAL] | None = None
 
 
 class SampleRequest(BaseModel):
     """slime's and vime's remote reward model request: one sample. Other fields are ignored, but images are refused."""
 
-    prompt: Annotated[_OneText | Annotated[list[Message], Field(min_length=1), Tag(SEVERAL)], ONE_OR_SEVERAL] = Field(
+    prompt: Annotated[_OneText | Annotated[list[Message], Field(min_length=1), Tag(SEVERAL)], _ONE_OR_SEVERAL] = Field(
         description="The prompt as the policy reads it, with or without its chat template, or as messages."
     )
     response: Text = Field(description="What the policy wrote; it is split into steps.")
@@ -127,7 +129,7 @@ class SampleResponse(BaseModel):
 class ValuesRequest(BaseModel):
     """OpenR's request to its reward model worker. Other fields are ignored, but images are refused."""
 
-    input_str: Annotated[_OneText | Annotated[list[Text], Field(min_length=1), Tag(SEVERAL)], ONE_OR_SEVERAL] = Field(
+    input_str: Annotated[_OneText | Annotated[list[Text], Field(min_length=1), Tag(SEVERAL)], _ONE_OR_SEVERAL] = Field(
         description="Question and solution as one text, each step ended by the step tag; or several such texts."
     )
 

@@ -16,7 +16,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     StrictInt,
     ValidationError,
@@ -31,7 +30,7 @@ from vllm_prm.inputs import half_character, shown
 from vllm_prm.questions import checked_question
 from vllm_prm.recipes.types import Aggregation
 from vllm_prm.wire.arrays import Rows
-from vllm_prm.wire.faults import ONE, OURS, SEVERAL, explain
+from vllm_prm.wire.faults import OURS, explain
 
 _PRIORITY = Field(ge=-(2**31), le=2**31 - 1)  # far inside the 64-bit integers vLLM sends to its engine process
 
@@ -54,9 +53,6 @@ def _encodable(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-
-# Chooses a union's branch by what was sent, so that the faults told are those of one branch.
-ONE_OR_SEVERAL = Discriminator(lambda value: SEVERAL if isinstance(value, list) else ONE)
 
 
 def _question(value: Any) -> Any:
